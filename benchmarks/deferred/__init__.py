@@ -1,0 +1,1 @@
+"""What `waiting` runs: a DAG with real jobs, and what makes many waiting tasks out of one."""

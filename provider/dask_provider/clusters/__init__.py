@@ -1,0 +1,7 @@
+"""What a user wants of a cluster: one frozen dataclass a place. Pure data, cheap to import."""
+
+from dask_provider.clusters.base import ClusterSpec, TemporaryClusterSpec
+from dask_provider.clusters.existing import ExistingCluster
+from dask_provider.clusters.local import LocalCluster
+
+__all__ = ["ClusterSpec", "ExistingCluster", "LocalCluster", "TemporaryClusterSpec"]

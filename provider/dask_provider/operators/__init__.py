@@ -1,0 +1,41 @@
+"""The steps of a DAG; none knows a place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dask_provider.operators.cluster import (
+        DaskCreateClusterOperator,
+        DaskDeleteClusterOperator,
+        DaskScaleClusterOperator,
+    )
+    from dask_provider.operators.job import DaskJobOperator
+    from dask_provider.operators.reaper import DaskReapClustersOperator
+    from dask_provider.operators.results import DaskStoreResultsOperator
+
+_MODULES = {
+    "DaskCreateClusterOperator": "cluster",
+    "DaskDeleteClusterOperator": "cluster",
+    "DaskJobOperator": "job",
+    "DaskReapClustersOperator": "reaper",
+    "DaskScaleClusterOperator": "cluster",
+    "DaskStoreResultsOperator": "results",
+}
+__all__ = [
+    "DaskCreateClusterOperator",
+    "DaskDeleteClusterOperator",
+    "DaskJobOperator",
+    "DaskReapClustersOperator",
+    "DaskScaleClusterOperator",
+    "DaskStoreResultsOperator",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Each operator's module is imported when it is asked for: a task pays only for its own."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

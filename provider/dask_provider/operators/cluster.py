@@ -1,0 +1,216 @@
+"""Create, scale and delete a cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from dask_provider.clusters.base import ClusterSpec
+from dask_provider.errors import ClusterFailed, InvalidInput
+from dask_provider.handles import ClusterHandle
+from dask_provider.hooks import hook_of
+from dask_provider.hooks.base import NOT_OURS, ClusterHook, SpecChanged
+from dask_provider.links import DaskDashboardLink
+from dask_provider.operators.base import DaskOperator
+from dask_provider.owner import Attempt, Owner
+from dask_provider.sideloop import run_aside
+from dask_provider.units import parse_workers
+
+#: seconds that an older cluster has to be gone before its name is used again
+GONE_WITHIN = 120.0
+
+
+def plan_of(spec: ClusterSpec, owner: Owner) -> Any:
+    """What would be made of it; while it holds templates, which only a run can render, the spec itself."""
+    hook = hook_of(spec)
+    try:
+        return hook.plan(spec, owner)
+    except InvalidInput:
+        return repr(spec)
+
+
+async def create_cluster(hook: ClusterHook[Any], spec: ClusterSpec, owner: Owner, attempt: Attempt) -> ClusterHandle:
+    """Create or adopt; the first try of a run replaces a leftover that was made from another spec."""
+    try:
+        return await hook.create(spec, owner, attempt.number)
+    except SpecChanged as changed:
+        if not attempt.fresh:
+            raise
+        await hook.delete(changed.handle, "replaced by a cluster of another spec")
+        if not await hook.wait_gone(changed.handle, GONE_WITHIN):
+            raise ClusterFailed(f"cluster {changed.handle.name} of an older run does not go away") from changed
+        return await hook.create(spec, owner, attempt.number)
+
+
+async def until_ready(hook: ClusterHook[Any], handle: ClusterHandle, log: Any) -> AsyncIterator[ClusterHandle]:
+    """The complete handle, once; progress goes to the log."""
+    async for readiness in hook.wait_ready(handle):
+        log.info("%s", readiness.text)
+        if readiness.ready:
+            yield readiness.handle
+
+
+async def start_cluster(
+    step: DaskOperator, spec: ClusterSpec, owner: Owner
+) -> tuple[ClusterHandle | None, ClusterHandle]:
+    """The complete handle, or ``None`` when it is time to defer, and the handle as it was made.
+
+    :raises ClusterFailed: naming the cause, when nothing of it is left.
+    """
+    hook, log = hook_of(spec), step.log
+    handle = await create_cluster(hook, spec, owner, step.attempt())
+    ends = f", ends at the latest {handle.expires}" if handle.expires else ""
+    log.info("cluster %s on %s, uid %s%s", handle.name, handle.place, handle.uid, ends)
+    if step.ended:
+        await hook.delete(handle, "its step was ended", attempt=handle.attempt)
+        raise ClusterFailed("the step was ended while its cluster was being made")
+    try:
+        return await step.first(until_ready(hook, handle, log), spec.place), handle
+    except ClusterFailed:
+        await hook.delete(handle, "it did not become ready")
+        await hook.wait_gone(handle, GONE_WITHIN)
+        raise
+
+
+class DaskCreateClusterOperator(DaskOperator):
+    """Creates a cluster, or finds the one that an earlier try made, and waits until it is ready.
+
+    Returns the cluster's handle. When it fails or is killed it removes what it has made: Airflow runs no teardown then.
+
+    :param cluster: what is wanted; text fields are templated.
+    :param owner_id: what the cluster is named after; default: the task. The block passes the group's id.
+    :param skip_if_stored: destination of a store step (templated): when a complete result is there already, no cluster
+        is made and the jobs that use the handle return that result.
+    """
+
+    template_fields: Sequence[str] = ("skip_if_stored",)
+    operator_extra_links = (DaskDashboardLink(),)
+    ui_color = "#fdf3e1"
+
+    def __init__(
+        self, *, cluster: ClusterSpec, owner_id: str | None = None, skip_if_stored: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(cluster, ClusterSpec):
+            raise InvalidInput("cluster", cluster, "a spec such as LocalCluster(workers=2)")
+        self.cluster = cluster
+        self.owner_id = owner_id
+        self.skip_if_stored = skip_if_stored
+
+    def work(self) -> dict[str, Any]:
+        spec, owner = self._rendered(self.cluster), self._owner(self.owner_id)
+        if self.skip_if_stored:
+            from dask_provider.results import find_stored
+
+            if stored := find_stored(self.skip_if_stored):
+                self.log.info("the result is stored at %s already: no cluster is made", self.skip_if_stored)
+                handle = ClusterHandle(spec.place, owner.name, "none", owner.labels(), needed=False)
+                return ClusterHandle(**{**handle.__dict__, "stored": stored.to_dict()}).to_dict()
+        self._check_jobs()
+        ready, handle = run_aside(start_cluster(self, spec, owner))
+        if ready is None:
+            from dask_provider.triggers.cluster import DaskClusterTrigger
+
+            trigger = DaskClusterTrigger(handle.to_dict(), self._key(), self._deadline)
+            self._defer(trigger, "cluster_ready", cluster=handle.to_dict())
+        return self._done(ready or handle)
+
+    def _check_jobs(self) -> None:
+        """Refuse the jobs that cannot run before there is a cluster to pay for."""
+        before = {self.task_id, *self.get_flat_relative_ids(upstream=True)}
+        for task in self.downstream_list:
+            check = getattr(task, "check_sources", None)  # mapped tasks have none: their inputs come later
+            # A task that waits for others, too, may run what these write.
+            if check is not None and task.upstream_task_ids <= before:
+                check(self._context)
+
+    def cluster_ready(self, context: Any, cluster: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
+        """Back from the triggerer."""
+        self._check_event(event)
+        if "failed" in event:
+            run_aside(self._end(run_over=False))
+            raise ClusterFailed(event["failed"])
+        return self._done(ClusterHandle.from_dict(event["cluster"]))
+
+    def _done(self, handle: ClusterHandle) -> dict[str, Any]:
+        DaskDashboardLink.push(self._ti, handle.dashboard_url)
+        self.log.info("ready: %s, dashboard %s", handle.scheduler_address, handle.dashboard_url)
+        return handle.to_dict()
+
+    async def _end(self, *, run_over: bool) -> None:
+        spec = self._rendered(self.cluster)
+        hook = hook_of(spec)
+        if handle := await hook.find(spec, self._owner(self.owner_id)):
+            said = await hook.delete(handle, "its create step was ended", attempt=self.attempt().number)
+            self.log.info("cluster %s: %s", handle.name, said)
+
+    def plan(self) -> dict[str, Any]:
+        return {"create": plan_of(self.cluster, self._owner(self.owner_id))}
+
+
+class DaskScaleClusterOperator(DaskOperator):
+    """Asks for another number of workers; does not wait for them.
+
+    :param cluster: handle of the cluster.
+    :param workers: a number or ``(minimum, maximum)``.
+    """
+
+    template_fields: Sequence[str] = ("cluster", "workers")
+
+    def __init__(self, *, cluster: Any, workers: int | str | tuple[int, int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cluster = cluster
+        self.workers = workers
+
+    def work(self) -> None:
+        handle = ClusterHandle.from_dict(self.cluster)
+        low, high = parse_workers("workers", self.workers)
+        if handle.needed:
+            run_aside(hook_of(handle.place).scale(handle, low, high))
+            self.log.info("cluster %s: between %s and %s workers are asked for", handle.name, low, high)
+
+    def plan(self) -> dict[str, Any]:
+        return {"scale": self.cluster, "workers": parse_workers("workers", self.workers)}
+
+
+class DaskDeleteClusterOperator(DaskOperator):
+    """Deletes a cluster and waits until nothing of it is left. Idempotent.
+
+    :param cluster: handle of the cluster; ``None`` (its create step made none) is success.
+    :param wait: seconds until it must be gone; the step fails when it is not, so that a leak is seen.
+    """
+
+    template_fields: Sequence[str] = ("cluster",)
+
+    def __init__(self, *, cluster: Any, wait: float = 300.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cluster = cluster
+        self.wait = wait
+
+    def work(self) -> None:
+        if self.cluster is None:
+            self.log.info("no cluster was made")
+            return
+        handle = ClusterHandle.from_dict(self.cluster)
+        if not handle.needed:
+            self.log.info("no cluster was needed: the result was stored before")
+            return
+        run_aside(self._delete(handle))
+
+    async def _delete(self, handle: ClusterHandle) -> None:
+        hook, began = hook_of(handle.place), time.monotonic()
+        said = await hook.delete(handle, "deleted by its run")
+        self.log.info("cluster %s (uid %s): %s", handle.name, handle.uid, said)
+        if said == "never existed":
+            self.log.warning("nothing of that name was ever made here, or its record was removed")
+        if said == NOT_OURS:
+            return
+        if not await hook.wait_gone(handle, self.wait):
+            raise ClusterFailed(
+                f"cluster {handle.name} is still there after {self.wait:.0f} s; its lease ends {handle.expires}"
+            )
+        self.log.info("nothing is left of it, after %.1f s", time.monotonic() - began)
+
+    def plan(self) -> dict[str, Any]:
+        return {"delete": self.cluster}

@@ -1,0 +1,80 @@
+"""Whose a cluster or job is. The owner gives every deterministic name and label."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TypedDict
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Identity of a cluster or job: the same on every try, worker and triggerer.
+
+    :param instance: ``[dask] instance`` of this Airflow; two Airflows that share a place differ in it.
+    :param task_id: task id, or the id of the group that owns a shared cluster.
+    :param map_index: index of a mapped task or group, -1 when not mapped.
+    """
+
+    instance: str
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+
+    @property
+    def name(self) -> str:
+        """Deterministic name: at most 50 characters of ``[a-z0-9-]``, starts with a letter, unique by its digest."""
+        text = "\0".join([self.instance, self.dag_id, self.run_id, self.task_id, str(self.map_index)])
+        digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+        return f"dask-{_slug(self.dag_id)}-{_slug(self.task_id)}-{digest}"
+
+    def labels(self) -> dict[str, str]:
+        """The identity as plain text fields, for records and labels."""
+        return {name: str(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_labels(cls, labels: Mapping[str, str]) -> Owner:
+        """The owner that :meth:`labels` described.
+
+        :raises KeyError: when a field is missing.
+        """
+        return cls(labels["instance"], labels["dag_id"], labels["run_id"], labels["task_id"], int(labels["map_index"]))
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:16].strip("-") or "x"
+
+
+class TaskKey(TypedDict):
+    """Which task instance waits: plain data for a trigger."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Which try of a task asks, and what that says about older work of the same owner.
+
+    :param number: Airflow's try number; written on the job at the place.
+    :param fresh: first try ever or first after a clear: leftovers are ended. Otherwise an automatic retry: a running
+        or succeeded job is adopted.
+    :param last: no automatic retry follows this try.
+    :param since: the first try since the task was last cleared; what older ones left is never adopted.
+    """
+
+    number: int
+    fresh: bool
+    last: bool
+    since: int = 1
+
+    @classmethod
+    def of(cls, try_number: int, max_tries: int, retries: int) -> Attempt:
+        """From the numbers of a task instance. ``max_tries`` grows by ``retries + 1`` with every clear."""
+        since = max_tries - retries + 1
+        return cls(number=try_number, fresh=try_number == since, last=try_number > max_tries, since=since)

@@ -1,0 +1,45 @@
+"""Start a server process on the loopback interface, and stop it."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(command: list[str], address: str, log: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start a server and wait until it listens.
+
+    :raises RuntimeError: with the end of its log, when it ends or does not listen within 20 s.
+    """
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=env, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+    host, _, port = address.rpartition(":")
+    until = time.monotonic() + 20
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+            return process
+        except OSError:
+            time.sleep(0.05)
+    stop(process)
+    raise RuntimeError(f"{command[0]} does not listen on {address}: {log.read_text(errors='replace')[-500:]}")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End this very process."""
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

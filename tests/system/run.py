@@ -1,0 +1,131 @@
+"""One DAG run of an event test, and what it left: processes, files, lines of the witness."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import psutil
+from dask_provider.triggers.base import WAITING
+
+from dev.airflow_server import AirflowServer, TaskInstance
+
+
+class Run:
+    """A run of one of the DAGs in ``dags/events.py``, with a witness file and a place for results of its own."""
+
+    def __init__(self, server: AirflowServer, folder: Path, dag_id: str, **conf: Any) -> None:
+        self.server, self.client, self.dag_id = server, server.client, dag_id
+        self.witness = folder / "witness"
+        self.results = folder / "results"
+        paths = {"witness": str(self.witness), "results": str(self.results)}
+        self.run_id = self.client.trigger(dag_id, {"seconds": 1, **conf, **paths})
+
+    # --- Airflow ---
+
+    def until(
+        self, task_id: str, *states: str, try_number: int | None = None, index: int = -1, timeout: float = 240
+    ) -> TaskInstance:
+        return self.client.wait_for_task(
+            self.dag_id, self.run_id, task_id, states, index, try_number=try_number, timeout=timeout
+        )
+
+    def end(self, timeout: float = 240) -> str:
+        return self.client.wait_for_run(self.dag_id, self.run_id, timeout=timeout)
+
+    def mark(self, task_id: str, state: str, index: int = -1) -> None:
+        self.client.set_task_state(self.dag_id, self.run_id, task_id, state, index)
+
+    def log(self, task_id: str, try_number: int | None = None, index: int = -1) -> str:
+        return self.client.task_log(self.dag_id, self.run_id, task_id, try_number, index)
+
+    def states(self) -> dict[str, str | None]:
+        return {instance.label: instance.state for instance in self.client.task_instances(self.dag_id, self.run_id)}
+
+    def xcom(self, task_id: str) -> Any:
+        return self.client.xcom(self.dag_id, self.run_id, task_id)
+
+    # --- the witness ---
+
+    def starts(self, suffix: str = "") -> int:
+        return self._lines(suffix, "start")
+
+    def ends(self, suffix: str = "") -> int:
+        return self._lines(suffix, "end")
+
+    def until_started(self, count: int = 1, suffix: str = "", timeout: float = 120) -> None:
+        """The job's program has begun ``count`` times."""
+        deadline = time.monotonic() + timeout
+        while self.starts(suffix) < count:
+            assert time.monotonic() < deadline, f"{self.starts(suffix)} starts of {count}; {self.states()}"
+            time.sleep(0.1)
+
+    def until_followed(self, task_id: str, mode: str, index: int = -1) -> None:
+        """A deferred task's trigger runs: before that, in the second or two after the deferral, nobody can cancel."""
+        deadline = time.monotonic() + 60
+        while mode == "deferred" and WAITING not in self.log(task_id, index=index).rpartition("as DEFERRED")[2]:
+            assert time.monotonic() < deadline, self.log(task_id, index=index)
+            time.sleep(0.2)
+
+    def pids(self, suffix: str = "") -> list[int]:
+        """Process ids of the job's program, one a start."""
+        path = Path(f"{self.witness}{suffix}")
+        return [int(line.split()[2]) for line in path.read_text().splitlines() if line.startswith("start")]
+
+    def _lines(self, suffix: str, what: str) -> int:
+        path = Path(f"{self.witness}{suffix}")
+        return sum(line.startswith(what) for line in path.read_text().splitlines()) if path.exists() else 0
+
+    # --- what is left ---
+
+    def folders(self) -> list[Path]:
+        """Records of this run's clusters and jobs on the host."""
+        state = self.server.home / "dask"
+        records = [*state.glob("clusters/*/cluster.json"), *state.glob("jobs/*/*/record.json")]
+        return [path.parent for path in records if json.loads(path.read_text())["owner"]["run_id"] == self.run_id]
+
+    def processes(self) -> list[psutil.Process]:
+        """All processes of this run's clusters and jobs: they work in its folders or name them."""
+        folders = self.folders()
+        found = []
+        for process in psutil.process_iter():
+            try:
+                where = Path(process.cwd())
+                words = " ".join(process.cmdline())
+            except psutil.Error:
+                continue
+            if process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if any(where.is_relative_to(folder) or str(folder) in words for folder in folders):
+                found.append(process)
+        return found
+
+    def assert_gone(self, within: float = 20) -> None:
+        """Nothing of the run's clusters and jobs is left."""
+        _until_none(self.processes, within)
+
+    def cluster_uid(self) -> str:
+        folder = next(folder for folder in self.folders() if (folder / "cluster.json").exists())
+        return str(json.loads((folder / "cluster.json").read_text())["uid"])
+
+
+def _until_none(look: Any, within: float) -> None:
+    deadline = time.monotonic() + within
+    while left := look():
+        assert time.monotonic() < deadline, f"left after {within} s: {[(p.pid, _words(p)) for p in left]}"
+        time.sleep(0.2)
+
+
+def _words(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return "(gone)"
+
+
+def overlapping(pids: Iterable[int]) -> list[int]:
+    """Those of the processes that run now."""
+    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]

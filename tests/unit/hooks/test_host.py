@@ -1,0 +1,56 @@
+"""Reading a job's output, and what processes of this host may know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from dask_provider.errors import InvalidInput, WrongHost
+from dask_provider.hooks.host import CHUNK, _read_news, check_host, check_python, clean_environment, this_host
+from dask_provider.runtime.report import PREFIX
+
+
+def test_lines_and_messages_apart_and_only_whole_lines(tmp_path: Path) -> None:
+    log = tmp_path / "output.log"
+    assert _read_news(log, 0).position == 0, "nothing is there yet"
+    message = PREFIX + '{"kind": "progress"}\n'
+    log.write_text("one\n" + message + "zwölf\nhal")
+    news = _read_news(log, 0)
+    assert (news.lines, news.messages) == (["one", "zwölf"], [{"kind": "progress"}])
+    assert _read_news(log, news.position).position == news.position, "half a line is none"
+    with open(log, "a") as file:
+        file.write("f\n")
+    assert _read_news(log, news.position).lines == ["half"]
+
+
+def test_long_output_comes_in_pieces_and_a_line_without_end_does_not_stop_it(tmp_path: Path) -> None:
+    log = tmp_path / "output.log"
+    log.write_text("x" * (CHUNK + 10) + "\n" + "y\n" * CHUNK)
+    position, text = 0, ""
+    for _ in range(10):
+        news = _read_news(log, position)
+        assert news.position - position <= CHUNK
+        text += "".join(news.lines)
+        position = news.position
+    assert position == log.stat().st_size
+    assert (text.count("x"), text.count("y")) == (CHUNK + 10, CHUNK)
+
+
+def test_processes_get_no_secret_of_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AIRFLOW__CORE__FERNET_KEY", "AIRFLOW_CONN_BANK", "AIRFLOW_VAR_TOKEN", "_AIRFLOW_X", "__AIRFLOW_Y"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("AIRFLOW_CTX_DAG_ID", "flights")
+    monkeypatch.setenv("COLOUR", "red")
+    env = clean_environment()
+    assert "secret" not in env.values()
+    assert (env["AIRFLOW_CTX_DAG_ID"], env["COLOUR"]) == ("flights", "red")
+
+
+def test_another_host_and_another_python() -> None:
+    check_host("job x", this_host())
+    with pytest.raises(WrongHost, match=f"job x lives on host 'elsewhere', this process runs on '{this_host()}'"):
+        check_host("job x", "elsewhere")
+    check_python("LocalCluster.python", None)
+    check_python("LocalCluster.python", "python3")
+    with pytest.raises(InvalidInput, match=r"^LocalCluster\.python: '/no/python' is not possible"):
+        check_python("LocalCluster.python", "/no/python")
