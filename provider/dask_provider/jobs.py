@@ -93,11 +93,11 @@ class Bundle:
 
     def results(self, job_id: str) -> str:
         """URI prefix of what the job writes."""
-        return f"{self.staging}{self.owner.instance}/{self.owner.name}/{job_id}/results/"
+        return f"{staged(self.staging, self.owner, job_id)}results/"
 
     def manifest(self, job_id: str) -> str:
         """URI of the list of what it wrote."""
-        return f"{self.staging}{self.owner.instance}/{self.owner.name}/{job_id}/manifest.json"
+        return f"{staged(self.staging, self.owner, job_id)}manifest.json"
 
     def job_json(self, job_id: str, **of_place: Any) -> bytes:
         """The runtime's instructions.
@@ -116,6 +116,11 @@ class Bundle:
             "env": env,
         }
         return json.dumps(fields).encode()
+
+
+def staged(staging: str, owner: Owner, job_id: str) -> str:
+    """URI prefix of what a job leaves until it is stored, ends with ``/``."""
+    return f"{staging}{owner.instance}/{owner.name}/{job_id}/"
 
 
 def make_bundle(job: Job, owner: Owner, staging: str) -> Bundle:

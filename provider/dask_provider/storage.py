@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import uuid
@@ -88,34 +89,19 @@ def read_bytes(field: str, uri: str, conn_id: str | None = None) -> bytes:
         return bytes(location.fs.cat_file(location.path))
 
 
-def exists(field: str, uri: str, conn_id: str | None = None) -> bool:
-    """Whether a file or anything below a prefix is there.
-
-    :raises InvalidInput: access is refused, and whatever :func:`open_path` refuses.
-    """
-    location = open_path(field, uri, conn_id)
-    with explained(field, location, "a place that can be read"):
-        location.fs.invalidate_cache()
-        return bool(location.fs.exists(location.path))
-
-
 def check_writable(field: str, uri: str, conn_id: str | None = None) -> None:
     """Write and delete a tiny file below the prefix; of a local folder not made yet, in the nearest one above it.
 
-    :raises InvalidInput: naming the cause, when either is not possible.
+    :raises InvalidInput: naming the cause, when either is not allowed.
     """
     location = open_path(field, uri, conn_id)
     folder = location.path
     while location.local and folder != os.path.dirname(folder) and not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     probe = f"{folder}/_probe-{uuid.uuid4().hex[:8]}"
-    try:
+    with explained(field, location, "a place to write to and delete from"):
         location.fs.pipe_file(probe, b"dask")
         location.fs.rm_file(probe)
-    except Exception as error:
-        raise InvalidInput(
-            field, uri, f"a place to write to and delete from ({_cause(error)}{_hint(location)})"
-        ) from error
 
 
 def join(prefix: str, name: str) -> str:
@@ -134,10 +120,20 @@ def explained(field: str, location: Location, wanted: str) -> Iterator[None]:
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise InvalidInput(field, location.uri, f"{wanted} ({_cause(error)}{_hint(location)})") from error
     except Exception as error:
-        forbidden = isinstance(error, OSError) and "Forbidden" in str(error)
-        if not (forbidden or re.search("Credential|RefreshError", type(error).__name__)):
+        impossible = isinstance(error, OSError) and error.errno in (errno.EROFS, errno.ENAMETOOLONG)
+        if not (impossible or _refused(error) or re.search("Credential|RefreshError", type(error).__name__)):
             raise
         raise InvalidInput(field, location.uri, f"{wanted} ({_cause(error)}{_hint(location)})") from error
+
+
+def _refused(error: BaseException) -> bool:
+    """Whether a store answered that it will never do this: a status of 400 to 499, but for "try again"."""
+    statuses: list[object] = []
+    for told in (error, error.__cause__):
+        answer = getattr(told, "response", None)  # botocore's
+        statuses += [getattr(told, "code", None), getattr(told, "status", None)]
+        statuses += [answer.get("ResponseMetadata", {}).get("HTTPStatusCode")] if isinstance(answer, dict) else []
+    return any(isinstance(s, int) and 400 <= s < 500 and s not in (408, 425, 429) for s in statuses)
 
 
 def _open_local(field: str, uri: str) -> Location:

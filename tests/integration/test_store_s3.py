@@ -144,8 +144,8 @@ def test_connections_and_places_that_cannot_be_used(lake, manifests, to):
     with pytest.raises(InvalidInput, match="object store, which has no links"):
         store(manifests, 1, to, latest="latest")
     storage.check_writable("destination", f"{lake}/new/place/")
-    assert not storage.exists("destination", f"{lake}/new/place/")
-    assert storage.exists("source", manifests[1])
+    place = storage.open_path("destination", f"{lake}/new/place/")
+    assert not place.fs.exists(place.path)
 
 
 @pytest.mark.parametrize("published", [None, 3])

@@ -61,8 +61,6 @@ def test_local_locations(tmp_path):
     (tmp_path / "empty").touch()
     assert storage.read_bytes("script", str(tmp_path / "empty")) == b""
     assert storage.open_path("x", f"file://{tmp_path}/a/").uri == f"file://{tmp_path}/a/"
-    assert storage.exists("script", f"file://{tmp_path}")
-    assert not storage.exists("script", f"{tmp_path}/nothing")
     storage.check_writable("destination", f"{tmp_path}/not/made/yet/")
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
     with pytest.raises(InvalidInput, match=r"destination.*NotADirectoryError"):

@@ -12,6 +12,7 @@ from dask_provider.handles import ClusterHandle
 from dask_provider.hooks import hook_of
 from dask_provider.hooks.base import NOT_OURS, ClusterHook, SpecChanged
 from dask_provider.links import DaskDashboardLink
+from dask_provider.operators.ahead import check_ahead
 from dask_provider.operators.base import DaskOperator
 from dask_provider.owner import Attempt, Owner
 from dask_provider.sideloop import run_aside
@@ -107,7 +108,7 @@ class DaskCreateClusterOperator(DaskOperator):
                 self.log.info("the result is stored at %s already: no cluster is made", self.skip_if_stored)
                 handle = ClusterHandle(spec.place, owner.name, "none", owner.labels(), needed=False)
                 return ClusterHandle(**{**handle.__dict__, "stored": stored.to_dict()}).to_dict()
-        self._check_jobs()
+        check_ahead(self, self._context)
         ready, handle = run_aside(start_cluster(self, spec, owner))
         if ready is None:
             from dask_provider.triggers.cluster import DaskClusterTrigger
@@ -115,15 +116,6 @@ class DaskCreateClusterOperator(DaskOperator):
             trigger = DaskClusterTrigger(handle.to_dict(), self._key(), self._deadline)
             self._defer(trigger, "cluster_ready", cluster=handle.to_dict())
         return self._done(ready or handle)
-
-    def _check_jobs(self) -> None:
-        """Refuse the jobs that cannot run before there is a cluster to pay for."""
-        before = {self.task_id, *self.get_flat_relative_ids(upstream=True)}
-        for task in self.downstream_list:
-            check = getattr(task, "check_sources", None)  # mapped tasks have none: their inputs come later
-            # A task that waits for others, too, may run what these write.
-            if check is not None and task.upstream_task_ids <= before:
-                check(self._context)
 
     def cluster_ready(self, context: Any, cluster: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
         """Back from the triggerer."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,8 +13,9 @@ from dask_provider.handles import ClusterHandle, JobHandle
 from dask_provider.hooks import hook_of
 from dask_provider.hooks.base import ClusterHook, News
 from dask_provider.joblog import JobLog, failure_text
-from dask_provider.jobs import Bundle, Job, make_bundle
+from dask_provider.jobs import Bundle, Job, make_bundle, staged
 from dask_provider.links import DaskDashboardLink, DaskReportLink, DaskResultsLink
+from dask_provider.operators.ahead import check_ahead, known_ahead
 from dask_provider.operators.base import DaskOperator
 from dask_provider.operators.cluster import plan_of, start_cluster
 from dask_provider.operators.sources import pickle_call, read_files, read_script
@@ -25,7 +25,6 @@ from dask_provider.units import is_template
 
 #: seconds beyond ``retry_delay`` for which a cluster is kept for the next try
 RETRY_MARGIN = 120.0
-_OF_THE_TASK = re.compile(r"\b(ti|task|task_instance\w*|map_index|try_number)\b")
 
 
 class DaskJobOperator(DaskOperator):
@@ -112,6 +111,7 @@ class DaskJobOperator(DaskOperator):
         bundle = self._bundle()
         if spec is None:
             return self._run(ClusterHandle.from_dict(self.cluster), bundle)
+        check_ahead(self, self._context)
         ready, handle = run_aside(start_cluster(self, spec, self._owner()))
         if ready is None:
             from dask_provider.triggers.cluster import DaskClusterTrigger
@@ -269,18 +269,11 @@ class DaskJobOperator(DaskOperator):
 
         :raises InvalidInput: for what does not exist or cannot be read.
         """
-
-        def known(value: Any) -> Any:
-            return self.render_template(value, context)
-
-        def early(value: Any) -> bool:
-            # What is no text comes from another task; what asks for the task instance is the create step's here.
-            return isinstance(value, str) and not (is_template(value) and _OF_THE_TASK.search(value))
-
-        if early(self.script):
-            read_script(known(self.script), self.conn_id)
+        if known_ahead(self.script):
+            read_script(self.render_template(self.script, context), self.conn_id)
         for field in ("files", "py_files"):
-            read_files(field, known([uri for uri in getattr(self, field) if early(uri)]), self.conn_id)
+            known = [uri for uri in getattr(self, field) if known_ahead(uri)]
+            read_files(field, self.render_template(known, context), self.conn_id)
         if self.python_callable is not None:
             pickle_call(self.python_callable, (), {})
 
@@ -325,16 +318,17 @@ class DaskJobOperator(DaskOperator):
 
     def plan(self) -> dict[str, Any]:
         spec = self.cluster if isinstance(self.cluster, ClusterSpec) else None
-        function = self.python_callable
+        function, owner = self.python_callable, self._owner()
+        job_id = f"{owner.name}-1"
         return {
-            "cluster": plan_of(spec, self._owner()) if spec else self.cluster,
+            "cluster": plan_of(spec, owner) if spec else self.cluster,
             "submit": {
-                "job_id": f"{self._owner().name}-1",
+                "job_id": job_id,
                 "run": self.script or self.module or getattr(function, "__qualname__", repr(function)),
                 "arguments": list(self.arguments),
                 "files": list(self.files),
                 "py_files": list(self.py_files),
                 "env": sorted(self.env),
-                "results": f"{config.staging()}{self._owner().instance}/{self._owner().name}/",
+                "results": f"{staged(config.staging(), owner, job_id)}results/",
             },
         }

@@ -10,6 +10,7 @@ from typing import Any
 
 from dask_provider._compat import BaseOperator, XComArg, asset, made_from_mapped, set_asset_extra
 from dask_provider.errors import InvalidInput
+from dask_provider.operators.ahead import known_ahead
 from dask_provider.results import StoredResult, find_stored
 from dask_provider.storage import split_connection
 from dask_provider.units import human_bytes, is_template, parse_count
@@ -93,6 +94,18 @@ class DaskStoreResultsOperator(BaseOperator):
         names = ("files", "bytes", "rows", "version")
         set_asset_extra(context, self.outlets, uri, {"uri": uri, **{n: record[n] for n in names if n in record}})
         return record
+
+    def check_destination(self, context: Any) -> None:
+        """Try the destination as far as it is known before this task's turn; the create step asks for it.
+
+        :raises InvalidInput: it is not writable, or not possible as a destination.
+        """
+        from dask_provider.publish import check_destination
+
+        if known_ahead(self.destination) and (self.latest is None or known_ahead(self.latest)):
+            destination, latest = self.render_template([self.destination, self.latest], context)
+            if not (self.skip_if_stored and find_stored(destination)):
+                check_destination(destination, latest)
 
     def on_kill(self) -> None:
         """Ends the copying at the next block; the destination stays as it is."""

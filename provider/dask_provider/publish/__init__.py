@@ -10,7 +10,7 @@ from dask_provider.publish import local, objects
 from dask_provider.publish.copying import Progress
 from dask_provider.results import Manifest, StoredResult
 
-__all__ = ["Progress", "follow", "load_source", "open_destination", "publish"]
+__all__ = ["Progress", "check_destination", "follow", "load_source", "open_destination", "publish"]
 
 
 def load_source(manifest: str, field: str = "source") -> Manifest:
@@ -48,6 +48,16 @@ def open_destination(destination: str, latest: str | None = None, field: str = "
     return root
 
 
+def check_destination(destination: str, latest: str | None = None, field: str = "destination") -> storage.Location:
+    """The location of a destination, after a tiny file was written to it, or to the folder beside it, and removed.
+
+    :raises InvalidInput: it is not writable, and whatever :func:`open_destination` refuses.
+    """
+    root = open_destination(destination, latest, field)
+    storage.check_writable(field, os.path.dirname(root.path) if root.local else root.uri)
+    return root
+
+
 def publish(
     source: Manifest, destination: str, *, latest: str | None = None, progress: Progress | None = None, threads: int = 4
 ) -> StoredResult:
@@ -71,7 +81,7 @@ def publish(
     a, b = (storage.split_connection(uri)[1] for uri in (origin.uri, root.uri))
     if a.startswith(b) or b.startswith(a):
         raise InvalidInput("destination", destination, f"a place apart from the source {origin.uri}")
-    storage.check_writable("destination", os.path.dirname(root.path) if root.local else root.uri)
+    check_destination(destination, latest)
     if root.local:
         return local.publish(source, origin, root, latest, progress, threads)
     return objects.publish(source, origin, root, progress, threads)

@@ -24,6 +24,8 @@ from .records import read_record, write_record
 
 #: seconds between looks while starting, and when all is well
 EAGER, CALM = 0.1, 1.0
+#: seconds that a worker must stay before it counts: one with too little memory joins, too, and is killed at once
+SETTLED = 0.5
 #: deaths of a worker in a row, without one joining, after which the cluster counts as failed
 HOPELESS = 3
 #: seconds that processes have to end by themselves
@@ -77,6 +79,8 @@ class Keeper:
         self._started = 0
         self._deaths = 0
         self._joined: set[str] = set()
+        self._joined_at: dict[str, float] = {}  # by address: a worker that was started again has a new one
+        self._settled = 0
         self._was_ready = False
         self._api = ""
         self._too_many = 0
@@ -97,7 +101,7 @@ class Keeper:
             self._start_scheduler()
             while not (ending := self._reason_to_end()):
                 self._look()
-                self._pause(CALM if self._status["state"] == "ready" else EAGER)
+                self._pause(CALM if self._was_ready and self._settled == len(self._joined) else EAGER)
             reason = ending
         except Failed as error:
             reason = str(error)
@@ -207,20 +211,23 @@ class Keeper:
         seen = self._ask("get_workers")
         if seen is None:
             return
+        now = time.monotonic()
         self._joined = {str(worker["name"]) for worker in seen["workers"]}
-        if self._joined:
+        self._joined_at = {w["address"]: self._joined_at.get(w["address"], now) for w in seen["workers"]}
+        self._settled = sum(now - since >= SETTLED for since in self._joined_at.values())
+        if self._settled:
             self._deaths = 0
         idle = self._ask("check_idle")
         if idle is not None:
             self._busy = max(self._busy, idle["idle_since"] or time.time())
         self._retired = [process for process in self._retired if process.poll() is None]
         self._replace_dead()
-        self._was_ready = self._was_ready or len(self._joined) >= self._spec["min_workers"]
+        self._was_ready = self._was_ready or self._settled >= self._spec["min_workers"]
         if not self._was_ready:
             self._check_restarts()
         self._adjust()
         # Ready is for whoever waits to judge: they know how many workers they need.
-        self._tell(state="ready", workers=len(self._joined))
+        self._tell(state="ready", workers=self._settled)
 
     def _ask(self, what: str, body: dict[str, Any] | None = None) -> Any:
         request = urllib.request.Request(self._api + what, data=None if body is None else json.dumps(body).encode())
