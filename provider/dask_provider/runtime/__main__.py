@@ -17,7 +17,8 @@ def main(arguments: list[str]) -> int:
     elif command == "detach":
         from .processes import main as run
     else:
-        print("commands: job JOB.JSON | call CALL.PKL RESULT.JSON | keeper FOLDER | detach RECORD LOG -- COMMAND ...")
+        print("commands: job JOB.JSON [FOLDER] | call CALL.PKL RESULT.JSON | keeper FOLDER")
+        print("          detach RECORD LOG -- COMMAND ...")
         return 2
     return run(rest)
 

@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -30,15 +31,23 @@ from .report import emit
 LOST_AFTER, SILENT_FOR = 15.0, 300.0
 #: seconds between looks at the scheduler
 LOOK_EVERY = 1.0
+#: where Kubernetes takes a container's last words from; nowhere else is there such a file
+LAST_WORDS = "/dev/termination-log"
 #: seconds that a program has to end by itself when it is cancelled
 GRACE = 3.0
 
 
 def main(arguments: list[str]) -> int:
-    """``job JOB.JSON``: exit status 0 only when the program succeeded and everything it wrote is on record."""
+    """``job JOB.JSON [FOLDER]``: exit status 0 only when the program succeeded and all it wrote is on record.
+
+    :param arguments: with a folder the bundle is copied there first: where it lies nothing can be written.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):  # whatever the locale says
         sys.stdout.reconfigure(encoding="utf-8", errors="replace")
-    path = Path(arguments[0]).resolve()
+    path = Path(arguments[0]).absolute()
+    if len(arguments) > 1:
+        shutil.copytree(path.parent, arguments[1], dirs_exist_ok=True, ignore=shutil.ignore_patterns("..*"))
+        path = Path(arguments[1]).absolute() / path.name
     job = json.loads(path.read_text())
     outcome: dict[str, Any] = {"started": _now()}
     try:
@@ -53,7 +62,16 @@ def main(arguments: list[str]) -> int:
     outcome["finished"] = _now()
     emit("outcome", **outcome)  # before the record, which ends every wait
     write_record(path.parent / "outcome.json", outcome)
+    _leave_last_words(outcome)
     return 0 if outcome["state"] == "succeeded" else outcome.get("exit_code") or 1
+
+
+def _leave_last_words(outcome: dict[str, Any]) -> None:
+    """On Kubernetes also in the pod's own status, which is there when its log is not. The limit is 4,096 bytes."""
+    brief = {name: value for name, value in outcome.items() if name not in ("tail", "result")}
+    text = json.dumps(brief | {"reason": str(outcome.get("reason", ""))[:500]})
+    with contextlib.suppress(OSError), open(os.open(LAST_WORDS, os.O_WRONLY), "w") as file:
+        file.write(text[:4096])
 
 
 class _Run:
