@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -9,9 +10,11 @@ import time
 from pathlib import Path
 
 import psutil
+from dask_provider.publish import load_source, publish
 
 from dev.airflow_server import AirflowServer
-from tests.system.run import Run, overlapping
+from tests.publishing import assert_stored, leave_result, reader
+from tests.system.run import Run, overlapping, wait_until
 from tests.system.scenarios import Scenarios
 
 MODES = ("running", "deferred")
@@ -23,6 +26,14 @@ def underway(run: Run, mode: str, task_id: str = "etl.run", index: int = -1, suf
     run.until_started(suffix=suffix)
     run.until(task_id, mode, index=index)
     run.until_followed(task_id, mode, index)
+
+
+def kill(run: Run, task_id: str, who: str) -> None:
+    """SIGKILL for the processes of a running task: "task", "supervisor" or "both"."""
+    processes = run.server.task_processes(run.until(task_id, "running"))
+    for name in ("supervisor", "task"):  # in this order: a supervisor would report its task's death
+        if who in (name, "both"):
+            os.kill(getattr(processes, name), signal.SIGKILL)
 
 
 @scenarios.add(*MODES)
@@ -90,7 +101,7 @@ def create_killed_half_way(server: AirflowServer, folder: Path, mode: str) -> No
         time.sleep(0.2)
     run.mark("etl.create_cluster", "failed")
     assert run.end() == "failed", run.states()
-    run.assert_gone()
+    run.assert_gone(90)  # the first question of a triggerer's life takes Airflow ten seconds of work
     assert run.starts() == 0
 
 
@@ -218,15 +229,58 @@ def dagrun_timeout(server: AirflowServer, folder: Path, mode: str) -> None:
 def killed_process(server: AirflowServer, folder: Path, who: str) -> None:
     run = Run(server, folder, "retry_running", seconds=45)
     underway(run, "running")
-    instance = run.until("etl.run", "running")
-    processes = server.task_processes(instance)
-    for name in ("supervisor", "task"):  # in this order: a supervisor would report its task's death
-        if who in (name, "both"):
-            os.kill(getattr(processes, name), signal.SIGKILL)
+    kill(run, "etl.run", who)
     assert run.end() == "success", run.states()
     assert (run.starts(), run.ends()) == (1, 1), "re-attached: neither cancelled nor run twice"
     assert "goes on, an earlier try started it" in run.log("etl.run", 2)
     run.assert_gone()
+
+
+@scenarios.add("task", "supervisor", "both")
+def create_killed_and_retried(server: AirflowServer, folder: Path, who: str) -> None:
+    gate, python = folder / "gate", folder / "python"
+    python.write_text(f'#!/bin/sh\nwhile [ ! -e {gate} ]; do sleep 0.2; done\nexec {server.python} "$@"\n')
+    python.chmod(0o755)
+    run = Run(server, folder, "gated", python=str(python))
+    wait_until(lambda: "the scheduler is starting" in run.log("etl.create_cluster"), "the cluster is starting")
+    uid = run.cluster_uid()
+    kill(run, "etl.create_cluster", who)
+    wait_until(lambda: f"uid {uid}" in run.log("etl.create_cluster", 2), "the retry has adopted the cluster")
+    assert len(run.keepers()) == 1, "there is no other one beside it"
+    gate.touch()
+    assert run.end() == "success", run.states()
+    assert run.xcom("etl.create_cluster")["uid"] == uid
+    assert (run.starts(), run.ends()) == (1, 1)
+    run.assert_gone()
+
+
+@scenarios.add("task", "both")
+def store_killed(server: AirflowServer, folder: Path, who: str) -> None:
+    source, destination, older = str(folder / "job"), str(folder / "results"), None
+    if who == "both":  # with an older result, and else with nothing there
+        older = 2
+        publish(load_source(leave_result(source, older)), destination)
+    manifest = leave_result(source, 1)
+    # Whoever opens one of the three files waits, so the copying is caught half-way however quick the machine is.
+    last = folder / "job" / "results-1" / "daily" / "deep" / "part.1.parquet"
+    content = last.rename(folder / "content")
+    os.mkfifo(last)
+    with reader(destination, may_be_absent=older is None) as seen:
+        run = Run(server, folder, "store_alone", source=manifest)
+        wait_until(lambda: _staged(folder) == [0, 13, 3000], "two files are copied, the third is being opened")
+        task = server.task_processes(run.until("store", "running")).task
+        os.kill(task, signal.SIGSTOP)  # it must not go on with the file that the retry is to find
+        content.replace(last)
+        kill(run, "store", who)
+        assert run.end() == "success", run.states()
+    assert [number for number, _ in itertools.groupby(seen)] in ([older], [older, 1])
+    assert run.until("store", "success").try_number == 2
+    assert_stored(destination, 1)
+
+
+def _staged(folder: Path) -> list[int]:
+    """Sizes of the files that a store step has copied so far."""
+    return sorted(path.stat().st_size for path in folder.glob(".results.*.staging/**/*") if path.is_file())
 
 
 @scenarios.add()
@@ -240,6 +294,20 @@ def teardown_of_something_gone(server: AirflowServer, folder: Path) -> None:
     assert (states["etl.run"], states["etl.delete_cluster"]) == ("failed", "success")
     assert "already gone" in run.log("etl.delete_cluster")
     run.assert_gone()
+
+
+@scenarios.add()
+def teardown_of_something_forgotten(server: AirflowServer, folder: Path) -> None:
+    run = Run(server, folder, "forgotten")
+    assert run.end() == "success", run.states()
+    assert set(run.states().values()) == {"success"}
+    log = run.log("etl.delete_cluster")
+    assert "never existed" in log
+    assert "or its record was removed" in log
+    assert (run.starts(), run.ends()) == (1, 1)
+    assert (run.results / "answer.txt").read_text() == "45"
+    cluster = Path(run.xcom("etl.create_cluster")["details"]["folder"])
+    run.assert_gone(90, cluster)  # nobody can find it any more: its lease ends it
 
 
 @scenarios.add()
@@ -265,3 +333,21 @@ def stored_before(server: AirflowServer, folder: Path) -> None:
     assert run.xcom("etl.run")["stored"]["uri"] == f"file://{run.results}/"
     assert run.xcom("etl.create_cluster")["needed"] is False
     run.assert_gone()
+
+
+@scenarios.add()
+def fan_out_stored_before(server: AirflowServer, folder: Path) -> None:
+    jobs = (("etl.run", -1), ("etl.part", 0), ("etl.part", 1))
+    first = Run(server, folder, "fan_out")
+    assert first.end() == "success", first.states()
+    second = Run(server, folder, "fan_out")
+    assert second.end() == "success", second.states()
+    assert set(second.states().values()) == {"success"}
+    assert [second.starts(suffix) for suffix in ("", "0", "1")] == [1, 1, 1], "both runs have one witness"
+    for task_id, index in jobs:
+        result = second.xcom(task_id, index)
+        assert (result["state"], result["stored"]["uri"]) == ("succeeded", f"file://{second.results}/")
+    assert second.xcom("store") == first.xcom("store")
+    assert second.folders() == [], "neither a cluster nor a job was made"
+    assert "no cluster was needed" in second.log("etl.delete_cluster")
+    first.assert_gone()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,8 @@ class Run:
     def states(self) -> dict[str, str | None]:
         return {instance.label: instance.state for instance in self.client.task_instances(self.dag_id, self.run_id)}
 
-    def xcom(self, task_id: str) -> Any:
-        return self.client.xcom(self.dag_id, self.run_id, task_id)
+    def xcom(self, task_id: str, index: int = -1) -> Any:
+        return self.client.xcom(self.dag_id, self.run_id, task_id, map_index=index)
 
     # --- the witness ---
 
@@ -87,9 +87,9 @@ class Run:
         records = [*state.glob("clusters/*/cluster.json"), *state.glob("jobs/*/*/record.json")]
         return [path.parent for path in records if json.loads(path.read_text())["owner"]["run_id"] == self.run_id]
 
-    def processes(self) -> list[psutil.Process]:
-        """All processes of this run's clusters and jobs: they work in its folders or name them."""
-        folders = self.folders()
+    def processes(self, *forgotten: Path) -> list[psutil.Process]:
+        """All processes of this run's clusters and jobs: they work in its folders, or in those given, or name them."""
+        folders = [*self.folders(), *forgotten]
         found = []
         for process in psutil.process_iter():
             try:
@@ -103,13 +103,25 @@ class Run:
                 found.append(process)
         return found
 
-    def assert_gone(self, within: float = 20) -> None:
+    def assert_gone(self, within: float = 20, *forgotten: Path) -> None:
         """Nothing of the run's clusters and jobs is left."""
-        _until_none(self.processes, within)
+        _until_none(lambda: self.processes(*forgotten), within)
+
+    def keepers(self) -> list[int]:
+        """Process ids of the keepers: one for each cluster that lives."""
+        keeper = "-m dask_provider.runtime keeper "
+        return [process.pid for process in self.processes() if _words(process).split(" ", 1)[-1].startswith(keeper)]
 
     def cluster_uid(self) -> str:
         folder = next(folder for folder in self.folders() if (folder / "cluster.json").exists())
         return str(json.loads((folder / "cluster.json").read_text())["uid"])
+
+
+def wait_until(look: Callable[[], Any], what: str, within: float = 120) -> None:
+    deadline = time.monotonic() + within
+    while not look():
+        assert time.monotonic() < deadline, f"not within {within:.0f} s: {what}"
+        time.sleep(0.1)
 
 
 def _until_none(look: Any, within: float) -> None:

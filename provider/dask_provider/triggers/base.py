@@ -23,8 +23,8 @@ from dask_provider.sideloop import DeadlinePassed, until
 FIRST_EVENT_AFTER = 5.0
 #: said when a triggerer has taken over the wait
 WAITING = "the triggerer waits on"
-#: seconds that Airflow has to tell a task's state
-STATE_WITHIN = 20.0
+#: seconds that Airflow has to tell a task's state; the first question to a triggerer takes it 10 s of CPU
+STATE_WITHIN = 60.0
 
 
 class WaitTrigger(BaseTrigger):
@@ -89,7 +89,7 @@ class WaitTrigger(BaseTrigger):
                 return
             over = await asyncio.wait_for(sync_to_async(run_is_over)(*key), STATE_WITHIN)
         except Exception as error:  # noqa: BLE001  unknown means: end nothing
-            self.log.warning("cannot tell what became of the task (%s); nothing is ended", error)
+            self.log.warning("cannot tell what became of the task (%r); nothing is ended", error)
             return
         self.log.info("the task is %s now: what it started is ended", state)
         await self.end(run_over=over)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,16 +20,22 @@ from dask_provider.operators import DaskJobOperator, DaskReapClustersOperator, D
 from dask_provider.task_groups import dask_cluster
 
 JOBS = Path(__file__).resolve().parent.parent / "jobs"
-PARAMS = {"witness": "/dev/null", "seconds": 1, "fail_times": 0, "results": ""}
+PARAMS = {"witness": "/dev/null", "seconds": 1, "fail_times": 0, "results": "", "source": "", "python": ""}
 ARGUMENTS = ["--witness", "{{ params.witness }}", "--seconds", "{{ params.seconds }}"]
 ARGUMENTS += ["--fail-times", "{{ params.fail_times }}"]
 SMALL = LocalCluster(workers=1, idle_timeout=40)
 JOB: dict[str, Any] = {"script": str(JOBS / "witness.py"), "arguments": ARGUMENTS}
+MAPPED = [["--witness", "{{ params.witness }}" + n, *ARGUMENTS[2:]] for n in "01"]
 
 
 def other_work() -> None:
     """Something else that a DAG does meanwhile."""
     time.sleep(15)
+
+
+def forget(cluster: dict[str, Any]) -> None:
+    """Somebody tidies up and takes the record of a running cluster with him."""
+    shutil.rmtree(cluster["details"]["folder"], ignore_errors=True)  # it is still written to
 
 
 def dag(name: str, **fields: Any) -> DAG:
@@ -56,7 +63,7 @@ for mode, deferrable in (("running", False), ("deferred", True)):
 
     with dag(f"mapped_{mode}"), dask_cluster("etl", SMALL, deferrable=deferrable) as cluster:
         mapped = DaskJobOperator.partial(task_id="run", cluster=cluster, deferrable=deferrable, script=JOB["script"])
-        mapped.expand(arguments=[["--witness", "{{ params.witness }}" + n, *ARGUMENTS[2:]] for n in "01"])
+        mapped.expand(arguments=MAPPED)
 
     with dag(f"own_{mode}"):
         DaskJobOperator(task_id="run", cluster=SMALL, deferrable=deferrable, **JOB)
@@ -81,6 +88,28 @@ with dag("setup_fails"), dask_cluster("etl", broken, retries=0) as cluster:
 with dag("skip"):
     with dask_cluster("etl", SMALL, skip_if_stored="{{ params.results }}") as cluster:
         run = DaskJobOperator(task_id="run", cluster=cluster, **JOB)
+    DaskStoreResultsOperator(task_id="store", source=run.output, destination="{{ params.results }}")
+
+with dag("fan_out"):
+    with dask_cluster("etl", SMALL, skip_if_stored="{{ params.results }}") as cluster:
+        parts = DaskJobOperator.partial(task_id="part", cluster=cluster, script=JOB["script"])
+        run = DaskJobOperator(task_id="run", cluster=cluster, **JOB)
+        parts.expand(arguments=MAPPED) >> run
+    DaskStoreResultsOperator(task_id="store", source=run.output, destination="{{ params.results }}")
+
+with dag("store_alone"):
+    places = {"source": "{{ params.source }}", "destination": "{{ params.results }}"}
+    DaskStoreResultsOperator(task_id="store", retries=1, **places)
+
+gated = LocalCluster(workers=1, python="{{ params.python }}", idle_timeout=40)
+once_more = {"deferrable": False, "retries": 1, "retry_delay": timedelta(seconds=1)}
+with dag("gated"), dask_cluster("etl", gated, **once_more) as cluster:
+    DaskJobOperator(task_id="run", cluster=cluster, **JOB)
+
+with dag("forgotten"):
+    with dask_cluster("etl", SMALL) as cluster:
+        run = DaskJobOperator(task_id="run", cluster=cluster, **JOB)
+        run >> PythonOperator(task_id="forget", python_callable=forget, op_args=[cluster])
     DaskStoreResultsOperator(task_id="store", source=run.output, destination="{{ params.results }}")
 
 with dag("short_idle"), dask_cluster("etl", LocalCluster(workers=1, idle_timeout=6)) as cluster:
