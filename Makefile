@@ -98,6 +98,14 @@ up: $(DEMO_STAMP)  ## the demo's Airflow kept running, with its UI
 down:  ## end what `make up` started
 	@if [ -x $(VENV)/bin/python ]; then exec $(VENV)/bin/python -m dev.airflow_server down --home $(DEMO)/airflow; fi
 
+.PHONY: kubernetes-up
+kubernetes-up: $(TEST_STAMP)  ## a Kubernetes with the Dask operator on this machine, as the tests have it
+	@exec $(VENV)/bin/python -m tests.servers.kubernetes up
+
+.PHONY: kubernetes-down
+kubernetes-down:  ## end what `make kubernetes-up` started
+	@if [ -x $(VENV)/bin/python ]; then exec $(VENV)/bin/python -m tests.servers.kubernetes down; fi
+
 .PHONY: test
 test: lint airflow2 test-airflow3 test-airflow2  ## set-up, lint and all tests, on Airflow 3 and 2.11
 
@@ -140,8 +148,8 @@ requirements: $(DEMO_STAMP)  ## choose all pinned versions anew from requirement
 	compile() { $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
 		--custom-compile-command "make requirements" "requirements/$$1.in" -o "requirements/$$1.txt" $$2 $$3; }; \
 	for name in uv test airflow2; do compile $$name; done; \
-	for name in demo benchmark; do compile $$name -c requirements/test.txt; done
+	for name in demo benchmark image operator; do compile $$name -c requirements/test.txt; done
 
 .PHONY: clean
-clean: down  ## remove the environments, the demo and all that tools left
+clean: down kubernetes-down  ## remove the environments, the demo and all that tools left
 	rm -rf $(VENV) $(VENV2) $(DEMO) .test site dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -7,8 +7,25 @@ import os
 import pytest
 
 from tests.servers.airflow import airflow2, airflow3, flights
+from tests.servers.kubernetes.fixtures import (
+    api_namespace,
+    kubernetes,
+    kubernetes_api,
+    namespace,
+    pytest_collection_finish,
+)
 
-__all__ = ["airflow2", "airflow3", "flights", "require"]
+__all__ = [
+    "airflow2",
+    "airflow3",
+    "api_namespace",
+    "flights",
+    "kubernetes",
+    "kubernetes_api",
+    "namespace",
+    "pytest_collection_finish",
+    "require",
+]
 
 
 def require(what: str, available: bool) -> None:

@@ -31,6 +31,11 @@ def staging() -> str:
     return str(prefix).rstrip("/") + "/"
 
 
+def staging_is_default() -> bool:
+    """Whether results lie on this host, where nothing that runs elsewhere can leave any."""
+    return not conf.get("dask", "staging", fallback="")
+
+
 def keep_days() -> float:
     """How long records, logs and staged results of ended clusters and jobs stay in :func:`state_dir`."""
     return float(conf.getfloat("dask", "keep_days", fallback=14.0))

@@ -37,6 +37,8 @@ class JobLog:
             self._log.info("waiting for %s and %s workers", message["scheduler"], message["workers"])
         elif kind == "started":
             self._log.info("started: %s", " ".join(message["command"]))
+        elif kind == "place":
+            self._log.info("%s", message["text"])
         elif kind == "worker_lost":
             self._log.warning("worker %s is gone, %s left", message["worker"], message["left"])
         elif kind == "progress" and message["total"]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,8 @@ def airflow2_python() -> Path:
 @pytest.fixture(scope="session")
 def airflow3(tmp_path_factory: pytest.TempPathFactory, flights: Path) -> Iterator[AirflowServer]:
     """The Airflow of the environment that runs the tests."""
-    yield from _running(tmp_path_factory, flights, "airflow3", Path(sys.executable))
+    with running_airflow(tmp_path_factory, flights, "airflow3", Path(sys.executable)) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +48,8 @@ def airflow2(tmp_path_factory: pytest.TempPathFactory, flights: Path) -> Iterato
 
     python = airflow2_python()
     require(f"an environment with Airflow 2.11, {python} (`make airflow2`)", python.exists())
-    yield from _running(tmp_path_factory, flights, "airflow2", python)
+    with running_airflow(tmp_path_factory, flights, "airflow2", python) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -57,14 +60,34 @@ def flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _running(factory: pytest.TempPathFactory, flights: Path, name: str, python: Path) -> Iterator[AirflowServer]:
-    env = {
+@contextmanager
+def running_airflow(
+    factory: pytest.TempPathFactory,
+    flights: Path,
+    name: str,
+    python: Path,
+    config: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[AirflowServer]:
+    """An Airflow that ends with the block.
+
+    :param config: more settings, ``AIRFLOW__SECTION__KEY``.
+    :param env: more environment of its components and tasks.
+    """
+    defaults = {
         "PYTHONPATH": str(CHECKOUT),  # tests/system/dags/collection.py imports the repository's DAGs
         "FLIGHTS_INPUT": str(flights / "input"),
         "FLIGHTS_RESULTS": str(flights / name),
     }
     with (
         postgres() as database,
-        AirflowServer(factory.mktemp(name) / "home", python, DAGS, CONFIG, env, database) as server,
+        AirflowServer(
+            factory.mktemp(name) / "home",
+            python,
+            DAGS,
+            {**CONFIG, **(config or {})},
+            {**defaults, **(env or {})},
+            database,
+        ) as server,
     ):
         yield server

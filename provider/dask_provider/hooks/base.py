@@ -55,7 +55,8 @@ class News:
     """What happened to a job since the last news.
 
     :param lines: the job's own output.
-    :param messages: report messages of the runtime, see :mod:`dask_provider.runtime.report`.
+    :param messages: report messages of the runtime, see :mod:`dask_provider.runtime.report`, and of the place itself:
+        ``{"kind": "place", "text": …}``.
     :param position: where to go on after these lines.
     :param outcome: set on the last news.
     """

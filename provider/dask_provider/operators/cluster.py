@@ -195,8 +195,9 @@ class DaskDeleteClusterOperator(DaskOperator):
         said = await hook.delete(handle, "deleted by its run")
         self.log.info("cluster %s (uid %s): %s", handle.name, handle.uid, said)
         if said == "never existed":
-            lost = "nothing of that name was ever made here, or its record was removed; what may still run of it"
-            self.log.warning("%s is left to its lease", lost)
+            self.log.warning(
+                "nothing of that name was ever made here, or its record was removed: what may run is left to its lease"
+            )
         if said in (NOT_OURS, "never existed"):
             return
         if not await hook.wait_gone(handle, self.wait):

@@ -64,7 +64,8 @@ def main(arguments: list[str]) -> int:
 def _ask(url: str) -> dict[str, Any] | None:
     try:
         return {
-            "clients": _get(url + "json/counts.json")["clients"],
+            # Without the one that every scheduler has for itself, "fire-and-forget".
+            "clients": _get(url + "json/counts.json")["clients"] - 1,
             "idle_since": _get(url + "api/v1/check_idle")["idle_since"],
         }
     except (OSError, ValueError, KeyError):

@@ -148,7 +148,7 @@ def test_places_are_found_by_entry_point() -> None:
         assert type(hook_of(spec.place)) is type(hook_of(spec)) is type(hook_of(type(spec)))
         assert hook_of(spec).place == spec.place
     with pytest.raises(
-        InvalidInput, match="place: 'moon' is not possible; allowed: an installed place: existing, local"
+        InvalidInput, match="place: 'moon' is not possible; allowed: an installed place: existing, kubernetes, local"
     ):
         hook_of("moon")
 

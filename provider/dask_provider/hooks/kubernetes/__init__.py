@@ -1,0 +1,7 @@
+"""The place ``kubernetes``: any Kubernetes that runs the Dask operator."""
+
+from __future__ import annotations
+
+from dask_provider.hooks.kubernetes.jobs import KubernetesHook
+
+__all__ = ["KubernetesHook"]

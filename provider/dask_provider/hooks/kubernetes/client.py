@@ -1,0 +1,543 @@
+"""The Kubernetes API as plain JSON over aiohttp: no models, which cost more than a second of CPU to import.
+
+https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+import re
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import yarl
+
+from dask_provider import __version__
+from dask_provider.hooks.kubernetes.access import Access, NoCredentials
+
+logger = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+Labels = Mapping[str, str] | str | None
+
+#: seconds after which a stream of log lines that says nothing is opened anew
+QUIET = 300.0
+#: seconds that the end of a watch may be late before its connection is given up
+SLACK = 15.0
+#: bytes of one log line; what is longer is cut
+LONGEST_LINE = 256 * 1024
+#: bytes of one event of a watch; etcd keeps no object of more than 1.5 MB
+LONGEST_EVENT = 32 * 2**20
+#: requests of one client at a time, watches and logs not counted
+AT_ONCE = 16
+#: answers that may be another one in a moment
+PASSING = (0, 429, 500, 502, 503, 504)
+#: nothing was sent yet; the second one is new in aiohttp 3.10
+UNSENT = (aiohttp.ClientConnectorError, getattr(aiohttp, "ConnectionTimeoutError", aiohttp.ClientConnectorError))
+_STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+
+
+class ApiError(Exception):
+    """The API server refused, or could not do it.
+
+    :param status: HTTP status; 0 when there was no answer.
+    :param reason: one word for programs, such as ``NotFound``, ``AlreadyExists``, ``Conflict``, ``Forbidden``.
+    :param message: for people.
+    :param details: more for programs, as in the ``Status`` object.
+    """
+
+    def __init__(self, status: int, reason: str, message: str, details: Object | None = None) -> None:
+        super().__init__(status, reason, message, details or {})
+        self.status, self.reason, self.message, self.details = status, reason, message, details or {}
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.status} {self.reason})" if self.status else self.message
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds that the server asks us to wait."""
+        seconds = self.details.get("retryAfterSeconds")
+        return min(60.0, float(seconds)) if seconds else None
+
+    @property
+    def passing(self) -> bool:
+        """Whether a later try may well succeed."""
+        return self.status in PASSING
+
+
+class Unreachable(ApiError):
+    """There was no answer; the message names the server."""
+
+    def __init__(self, message: str, *, unsent: bool = False) -> None:
+        super().__init__(0, "Unreachable", message)
+        self.unsent = unsent  # nothing was asked yet
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message,), {"unsent": self.unsent}
+
+
+class Untrusted(Unreachable):
+    """The server's certificate is not the one that we were told to trust."""
+
+    @property
+    def passing(self) -> bool:
+        return False
+
+
+class Expired(ApiError):
+    """The resource version is too old, or of another time: list again (410)."""
+
+    @property
+    def passing(self) -> bool:
+        return False
+
+
+class NotStarted(ApiError):
+    """The container has not started yet, so it has no log (400)."""
+
+
+def _plural(api: str, plural: str) -> Callable[..., str]:
+    def path(namespace: str, name: str | None = None) -> str:
+        """The path of all objects in a namespace, or of one."""
+        ending = "" if name is None else f"/{quote(name, safe=':')}"
+        return f"{api}/namespaces/{quote(namespace, safe='')}/{plural}{ending}"
+
+    return path
+
+
+pods = _plural("/api/v1", "pods")
+services = _plural("/api/v1", "services")
+secrets = _plural("/api/v1", "secrets")
+configmaps = _plural("/api/v1", "configmaps")
+events = _plural("/api/v1", "events")
+resourcequotas = _plural("/api/v1", "resourcequotas")
+jobs = _plural("/apis/batch/v1", "jobs")
+deployments = _plural("/apis/apps/v1", "deployments")
+daskclusters = _plural("/apis/kubernetes.dask.org/v1", "daskclusters")
+daskworkergroups = _plural("/apis/kubernetes.dask.org/v1", "daskworkergroups")
+daskautoscalers = _plural("/apis/kubernetes.dask.org/v1", "daskautoscalers")
+
+
+class Client:
+    """One who speaks to one API server; ``async with Client(access) as k``.
+
+    Every call may raise :class:`ApiError`, :class:`Unreachable` without an answer. Reads are tried again while the
+    server is busy or away; what changes something only when it certainly has not been done.
+
+    :param patience: seconds that one call may take with all its tries; ``math.inf``: try for ever.
+    """
+
+    def __init__(self, access: Access, *, patience: float = 30.0) -> None:
+        self.access, self.patience = access, patience
+        self._session: aiohttp.ClientSession | None = None
+        self._slots: asyncio.Semaphore | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._closed = True
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, path: str) -> Object:
+        """One object."""
+        return await self._read("GET", path)
+
+    async def list(self, path: str, *, labels: Labels = None, fields: Labels = None) -> Object:
+        """The objects as ``items``; ``metadata.resourceVersion`` is what :meth:`watch` goes on from."""
+        query = {"labelSelector": selector(labels), "fieldSelector": selector(fields)}
+        return await self._read("GET", path, query)
+
+    async def create(self, path: str, body: Object, *, dry_run: bool = False) -> Object:
+        """:raises ApiError: 409 when it exists; 404 without the namespace or the resource type."""
+        return await self._change("POST", path, {"dryRun": "All" if dry_run else None}, body)
+
+    async def patch(
+        self,
+        path: str,
+        body: Any,
+        *,
+        kind: str = "merge",
+        uid: str | None = None,
+        resource_version: str | None = None,
+    ) -> Object:
+        """Change one object: a merge patch, or the list of operations of a JSON patch.
+
+        :param uid: only if it is still this very object.
+        :param resource_version: only if it has not changed since.
+        :raises ApiError: 409 when it has, or is not.
+        """
+        wanted = {"resourceVersion": resource_version, "uid": uid}
+        conditions = {name: value for name, value in wanted.items() if value is not None}
+        if kind == "merge" and conditions:
+            body = {**body, "metadata": {**body.get("metadata", {}), **conditions}}
+        elif kind == "json":
+            # Not `test`, which would fail with 422: written so, the server compares as for any other change.
+            steps = [{"op": "replace", "path": f"/metadata/{name}", "value": conditions[name]} for name in conditions]
+            body = [*steps, *body]
+        try:
+            return await self._change("PATCH", path, None, body, f"application/{kind}-patch+json")
+        except ApiError as error:
+            if error.status == 422 and "metadata.uid" in [c.get("field") for c in error.details.get("causes") or ()]:
+                # For the server that is a try to change the uid; for us one that came too late.
+                raise ApiError(409, "Conflict", f"{error.details.get('name')} is another one now") from None
+            raise
+
+    async def delete(
+        self,
+        path: str,
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+        propagation: str = "Foreground",
+        grace: int | None = None,
+    ) -> Object:
+        """Ask for the end of one object.
+
+        :param uid: only if it is still this very object.
+        :param resource_version: only if it has not changed since.
+        :param propagation: ``Foreground``: what belongs to it goes first; ``Background``: afterwards.
+        :param grace: seconds that pods get to end.
+        :raises ApiError: 404 when it is gone, 409 when it is another one or has changed.
+        """
+        conditions = {"uid": uid, "resourceVersion": resource_version}
+        options: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
+        if found := {name: value for name, value in conditions.items() if value is not None}:
+            options["preconditions"] = found
+        if grace is not None:
+            options["gracePeriodSeconds"] = grace
+        return await self._change("DELETE", path, None, options)
+
+    async def may(
+        self, verb: str, group: str, resource: str, namespace: str, subresource: str = ""
+    ) -> tuple[bool, str]:
+        """Whether we have a right, and why (not), as far as the server says."""
+        asked = {"verb": verb, "group": group, "resource": resource, "namespace": namespace}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {**asked, "subresource": subresource}},
+        }
+        # Changes nothing, so it is tried again like a read.
+        answer = await self._read("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", None, review)
+        status = answer["status"]
+        return bool(status["allowed"]), status.get("reason") or status.get("evaluationError") or ""
+
+    async def proxy_get(self, namespace: str, service: str, port: int | str, path: str) -> Any:
+        """JSON from an HTTP server behind a service; asked once, since 503 says that no pod is ready.
+
+        :raises ApiError: with the service's own status, or 502 when what it says is no JSON.
+        """
+        behind = f"{services(namespace, f'{service}:{port}')}/proxy/{path.lstrip('/')}"
+        return await self._change("GET", behind, None, None)
+
+    async def watch(
+        self, path: str, *, resource_version: str, labels: Labels = None, timeout: float = 300
+    ) -> AsyncGenerator[tuple[str, Object], None]:
+        """``ADDED``, ``MODIFIED`` or ``DELETED`` with the object: everything after ``resource_version``, without end.
+
+        Goes on by itself, with nothing left out, after the server was away or busy.
+
+        :param timeout: seconds after which the connection is made anew, so that a dead one is noticed.
+        :raises Expired: when the server no longer knows what happened since then: list again.
+        :raises ApiError: for what does not pass by waiting: 401, 403, 404.
+        """
+        version, trouble = resource_version, _Trouble(float("inf"))
+        while True:
+            seconds = max(1, int(timeout * random.uniform(0.9, 1.1)))
+            query = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
+            query |= {"resourceVersion": version, "labelSelector": selector(labels) or ""}
+            began = asyncio.get_running_loop().time()
+            try:
+                async with self._send("GET", path, query, silence=seconds + SLACK) as response:
+                    async for line in _lines(response, LONGEST_EVENT):
+                        event = _event(line)
+                        if event["type"] == "ERROR":
+                            raise _of_status(event["object"], 500)
+                        trouble.over()
+                        version = event["object"]["metadata"]["resourceVersion"]
+                        if event["type"] != "BOOKMARK":
+                            yield event["type"], event["object"]
+                if asyncio.get_running_loop().time() < began + 1:
+                    await trouble.wait(Unreachable(f"{self.access.server} ends each watch at once"))
+                else:
+                    trouble.over()
+            except ApiError as error:
+                await trouble.wait(error)
+
+    async def log(
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        container: str | None = None,
+        since_time: str | None = None,
+        follow: bool = False,
+        tail_lines: int | None = None,
+    ) -> AsyncGenerator[tuple[int, str], None]:
+        """Lines of a container, each with its time in nanoseconds since 1970 (0: a remark of the node's, not a line).
+
+        Ends with the container, but also when the connection broke or was silent for long: whoever follows looks at the
+        pod and, if it still runs, asks again with ``since_time``, skipping what is not later than the last line.
+
+        :param since_time: from :func:`rfc3339`; the server knows whole seconds only.
+        :raises NotStarted: while the container waits to start.
+        :raises ApiError: 404 when there is no such pod.
+        """
+        query = {"timestamps": "true", "follow": str(follow).lower(), "container": container, "sinceTime": since_time}
+        query["tailLines"] = None if tail_lines is None else str(tail_lines)
+        async with AsyncExitStack() as stack:
+
+            async def opened() -> aiohttp.ClientResponse:
+                sent = self._send("GET", f"{pods(namespace, pod)}/log", query, silence=QUIET if follow else 60)
+                return await stack.enter_async_context(sent)
+
+            response = await self._again(opened, read=True)
+            try:
+                async for line in _lines(response, LONGEST_LINE, rest=True):
+                    yield _log_line(line)
+            except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+                logger.debug("the log of pod %s broke off: %s", pod, type(error).__name__)
+
+    async def _read(
+        self, method: str, path: str, query: Mapping[str, str | None] | None = None, body: Any = None
+    ) -> Object:
+        answer: Object = await self._again(lambda: self._once(method, path, query, body, "application/json"), read=True)
+        return answer
+
+    async def _change(
+        self, method: str, path: str, query: Mapping[str, str | None] | None, body: Any, kind: str = "application/json"
+    ) -> Object:
+        answer: Object = await self._again(lambda: self._once(method, path, query, body, kind), read=False)
+        return answer
+
+    async def _again(self, attempt: Callable[[], Awaitable[Any]], *, read: bool) -> Any:
+        trouble = _Trouble(self.patience)
+        while True:
+            try:
+                answer = await attempt()
+            except ApiError as error:
+                refused = error.status in (429, 503) and error.retry_after is not None
+                if not (read or refused or (isinstance(error, Unreachable) and error.unsent)):
+                    raise
+                await trouble.wait(error)
+            else:
+                trouble.over()
+                return answer
+
+    async def _once(self, method: str, path: str, query: Mapping[str, str | None] | None, body: Any, kind: str) -> Any:
+        if self._slots is None:
+            self._slots = asyncio.Semaphore(AT_ONCE)
+        async with self._slots, self._send(method, path, query, body=body, kind=kind) as response:
+            content = await response.read()
+            try:
+                return json.loads(content)
+            except ValueError:
+                said = content[:200].decode(errors="replace")
+                raise ApiError(502, "NoJson", f"{path}: not JSON but {said!r}") from None
+
+    @asynccontextmanager
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str | None] | None = None,
+        *,
+        body: Any = None,
+        kind: str = "application/json",
+        silence: float | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """One request and its good answer.
+
+        :param silence: the answer is a stream, which may be silent for so many seconds.
+        """
+        asked = urlencode({name: value for name, value in (query or {}).items() if value})
+        url = yarl.URL(f"{self.access.server}{path}{'?' if asked else ''}{asked}", encoded=True)
+        short = min(30.0, max(1.0, self.patience))
+        total = short if silence is None else None
+        timeout = aiohttp.ClientTimeout(total=total, connect=min(10.0, short), sock_read=silence)
+        try:
+            for last in (False, True):
+                async with self._opened().request(
+                    method,
+                    url,
+                    data=None if body is None else json.dumps(body).encode(),
+                    headers=await self._headers(kind if body is not None else None),
+                    timeout=timeout,
+                    allow_redirects=False,  # the token is for this server only
+                    proxy=self.access.proxy,
+                    server_hostname=self.access.server_name,
+                ) as response:
+                    if response.status == 401 and not last:
+                        self.access.forget()
+                        continue
+                    if response.status >= 300:
+                        raise await self._refusal(response)
+                    if silence is not None and self.access.keepalive:
+                        _keep_alive(response)
+                    yield response
+                    return
+        except NoCredentials as error:
+            raise ApiError(401, "Unauthorized", f"{self.access.source}: {error}") from None
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            # Not chained: an error of aiohttp may hold the request with its headers.
+            raise self._no_answer(error) from None
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise RuntimeError("this client is closed")
+        if self._session is None:
+            # No limit of connections, or watches and logs would keep the short requests out.
+            connector = aiohttp.TCPConnector(ssl=self.access.tls(), limit=0)
+            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        return self._session
+
+    async def _headers(self, kind: str | None) -> tuple[tuple[str, str], ...]:
+        token = await self.access.token()
+        wanted = {
+            "Accept": "application/json",
+            "User-Agent": f"airflow-provider-dask/{__version__}",
+            "Content-Type": kind,
+            "Authorization": f"Bearer {token}" if token else None,
+        }
+        return (*((name, value) for name, value in wanted.items() if value), *self.access.headers)
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> ApiError:
+        content = await response.content.read(64 * 1024)
+        status: Object = {}
+        with suppress(ValueError):
+            status = json.loads(content)
+        if not isinstance(status, dict) or status.get("kind") != "Status":
+            said = content[:300].decode(errors="replace").strip()
+            status = {"reason": response.reason, "message": f"{response.url.path}: {said}"}
+        if response.status == 401:
+            server = f"{self.access.server} does not accept the credentials of {self.access.source}"
+            status["message"] = f"{server}: {status.get('message') or 'Unauthorized'}"
+        if (after := response.headers.get("Retry-After", "")).isdecimal():
+            status["details"] = {"retryAfterSeconds": int(after), **(status.get("details") or {})}
+        return _of_status(status, response.status)
+
+    def _no_answer(self, error: Exception) -> Unreachable:
+        server = self.access.server
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            reason = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
+            help_ = "its authority belongs into certificate-authority-data of the kubeconfig"
+            return Untrusted(f"the certificate of {server} is not trusted ({reason}); {help_}", unsent=True)
+        cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+        number = getattr(cause, "errno", None) or 0  # asyncio's own text only says that it could not
+        reason = os.strerror(number) if number > 0 else getattr(cause, "strerror", None) or str(cause)
+        if isinstance(error, asyncio.TimeoutError):
+            reason = "no answer in time"
+        reason = reason or type(cause).__name__
+        message = f"the Kubernetes API at {server} cannot be reached: {reason}"
+        return Unreachable(message, unsent=isinstance(error, UNSENT))
+
+
+class _Trouble:
+    """The pauses between tries: longer each time, never at the same time as everybody else's."""
+
+    def __init__(self, patience: float) -> None:
+        self._until = asyncio.get_running_loop().time() + patience
+        self._pause = 0.0
+
+    async def wait(self, error: ApiError) -> None:
+        """:raises ApiError: this one, when it does not pass or patience is at its end."""
+        first, self._pause = not self._pause, min(10.0, self._pause * 2 or 0.2)
+        pause = max(error.retry_after or 0.0, self._pause) * random.uniform(1.0, 1.5)
+        if not error.passing or asyncio.get_running_loop().time() + pause > self._until:
+            raise error
+        logger.log(logging.WARNING if first else logging.DEBUG, "%s; trying again", error)
+        await asyncio.sleep(pause)
+
+    def over(self) -> None:
+        if self._pause:
+            logger.info("the Kubernetes API answers again")
+        self._pause = 0.0
+
+
+def selector(wanted: Labels) -> str | None:
+    """A label or field selector as the API wants it."""
+    if wanted is None or isinstance(wanted, str):
+        return wanted
+    return ",".join(f"{name}={value}" for name, value in sorted(wanted.items()))
+
+
+def rfc3339(nanoseconds: int) -> str:
+    """A time as ``log`` wants it, in whole seconds, not later."""
+    return datetime.fromtimestamp(nanoseconds // 10**9, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+async def _lines(response: aiohttp.ClientResponse, longest: int, *, rest: bool = False) -> AsyncIterator[bytes]:
+    """Whole lines, split at nothing but LF. Of one that is too long the end is left out.
+
+    :param rest: also what follows the last LF, once the stream has come to its end in good order.
+    """
+    part = bytearray()
+    async for chunk in response.content.iter_any():
+        *ended, begun = chunk.split(b"\n")
+        for piece in ended:
+            part += piece[: longest - len(part)]
+            yield bytes(part)
+            part.clear()
+        part += begun[: longest - len(part)]
+    if part and rest:
+        yield bytes(part)
+
+
+def _event(line: bytes) -> Object:
+    try:
+        event: Object = json.loads(line)
+        event["type"], event["object"]
+    except (ValueError, KeyError, TypeError):
+        raise ApiError(502, "NoJson", f"a watch says {line[:100].decode(errors='replace')!r}") from None
+    return event
+
+
+def _log_line(line: bytes) -> tuple[int, str]:
+    stamp, _, text = line.partition(b" ")
+    found = _STAMP.fullmatch(stamp)
+    if found is None:
+        return 0, line.decode(errors="replace")
+    # Integers all the way: a float holds microseconds only.
+    fraction = int((found[2] or b"").ljust(9, b"0"))
+    return _second((found[1] + found[3]).decode()) * 10**9 + fraction, text.decode(errors="replace")
+
+
+@lru_cache(maxsize=64)
+def _second(text: str) -> int:
+    return int(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp())  # Python 3.10 knows no Z
+
+
+def _of_status(status: Object, code: int) -> ApiError:
+    """The error that a ``Status`` object tells of."""
+    code = status.get("code") or code
+    message = status.get("message") or "no reason given"
+    kind = ApiError
+    if code == 410 or (code == 504 and "Too large resource version" in message):  # newer than all: etcd was restored
+        kind = Expired
+    elif code == 400 and "waiting to start" in message:
+        kind = NotStarted
+    return kind(code, status.get("reason") or "Unknown", message, status.get("details"))
+
+
+def _keep_alive(response: aiohttp.ClientResponse) -> None:
+    """Have the kernel notice within a minute that the other side of a silent stream is gone."""
+    transport = response.connection.transport if response.connection else None
+    stream = transport.get_extra_info("socket") if transport else None
+    if stream is not None:
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+            if hasattr(socket, name):
+                stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -1,0 +1,342 @@
+"""Clusters on Kubernetes: a Job is the lease, a DaskCluster and all else belong to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
+from importlib import resources
+from typing import Any
+
+from dask_provider.clusters.kubernetes import KubernetesCluster
+from dask_provider.errors import ClusterFailed, ClusterGone
+from dask_provider.handles import ClusterHandle
+from dask_provider.hooks.base import ClusterHook, Readiness, SpecChanged
+from dask_provider.hooks.kubernetes import causes, manifests
+from dask_provider.hooks.kubernetes import client as api
+from dask_provider.hooks.kubernetes.client import ApiError, Client
+from dask_provider.hooks.kubernetes.own_manifest import parse_manifest
+from dask_provider.hooks.kubernetes.preflight import check_staging, preflight
+from dask_provider.hooks.kubernetes.questions import (
+    Object,
+    access_of,
+    annotate,
+    cause_of,
+    create,
+    delete_lease,
+    ensure,
+    find,
+    left_of,
+    note,
+    over,
+    workers_of,
+)
+from dask_provider.owner import Owner
+
+#: seconds that an older cluster of the same name has to be gone
+GONE_WITHIN = 120.0
+#: seconds between looks at a cluster that starts or ends, and between questions why it is not ready
+LOOK_EVERY, ASK_EVERY = 0.25, 1.5
+
+
+class ClustersHook(ClusterHook[KubernetesCluster]):
+    """All that concerns clusters; jobs are added in :mod:`dask_provider.hooks.kubernetes.jobs`."""
+
+    place = "kubernetes"
+
+    def plan(self, spec: KubernetesCluster, owner: Owner) -> dict[str, Any]:
+        namespace = spec.namespace or "(of the connection)"
+        if spec.manifest is not None:
+            return {"namespace": namespace, "manifest": spec.manifest, "name": owner.name}
+        cluster = manifests.dask_cluster(spec, owner, namespace=namespace)
+        made = [manifests.lease(spec, owner, 1, cluster, script="(the lease)"), cluster]
+        made += manifests.worker_groups(spec, owner, namespace=namespace)
+        return {"objects": [_without_values(each) for each in made]}
+
+    # --- making ---
+
+    async def create(self, spec: KubernetesCluster, owner: Owner, attempt: int) -> ClusterHandle:
+        check_staging()
+        manifest = await _read_manifest(spec)
+        access = await access_of(spec.conn_id)
+        namespace = spec.namespace or access.namespace or "default"
+        cluster = manifests.dask_cluster(spec, owner, namespace=namespace, manifest=manifest)
+        wanted = manifests.lease(spec, owner, attempt, cluster, script=_lease_script())
+        async with Client(access) as k:
+            lease = await self._adopt(k, spec, namespace, wanted)
+            if lease is None:
+                await preflight(k, namespace, wanted, cluster)
+                lease = await create(k, api.jobs(namespace), wanted)
+            try:
+                await self._complete(k, spec, owner, namespace, lease, cluster)
+            except Exception:
+                await delete_lease(k, lease)
+                raise
+        return _handle(lease, spec.conn_id)
+
+    async def _adopt(self, k: Client, spec: KubernetesCluster, namespace: str, wanted: Object) -> Object | None:
+        """The lease of an earlier try, with this attempt written on it; ``None`` once nothing of the name is left."""
+        name, until = wanted["metadata"]["name"], time.monotonic() + GONE_WITHIN
+        while True:
+            found = await find(k, api.jobs(namespace, name))
+            if found is None:
+                left = await left_of(k, namespace, name)
+                if not left:
+                    return None
+            elif not _ours(found):
+                raise ClusterFailed(f"there is a Job {name} in namespace {namespace} that is not ours: it stays")
+            elif over(found):
+                left = [f"Job {name}"]
+            elif note(found, "spec-hash") != note(wanted, "spec-hash"):
+                text = f"cluster {name} was made from another spec; delete it first"
+                raise SpecChanged(text, _handle(found, spec.conn_id))
+            else:
+                return await annotate(k, found, {"attempt": note(wanted, "attempt") or ""})
+            if time.monotonic() > until:
+                raise ClusterFailed(f"an older cluster {name} is still being removed after {GONE_WITHIN:.0f} s: {left}")
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def _complete(
+        self, k: Client, spec: KubernetesCluster, owner: Owner, namespace: str, lease: Object, cluster: Object
+    ) -> None:
+        """Whatever belongs to the lease and is not there yet."""
+        low, high = spec.worker_range
+        if spec.tls:
+            pem = await asyncio.to_thread(_certificates)
+            secret = manifests.tls_secret(owner, pem, namespace=namespace)
+            await ensure(k, api.secrets(namespace), manifests.owned(secret, lease))
+        made = await create(k, api.daskclusters(namespace), manifests.owned(cluster, lease))
+        if made["metadata"].get("ownerReferences", [{}])[0].get("uid") != lease["metadata"]["uid"]:
+            name = made["metadata"]["name"]
+            raise ClusterFailed(f"there is a DaskCluster {name} in namespace {namespace} that is not ours: it stays")
+        if low != high:
+            scaler = manifests.autoscaler(owner, namespace=namespace, low=low, high=high)
+            await ensure(k, api.daskautoscalers(namespace), manifests.owned(scaler, lease))
+        for group in manifests.worker_groups(spec, owner, namespace=namespace):
+            await ensure(k, api.daskworkergroups(namespace), manifests.owned(group, lease))
+
+    # --- waiting ---
+
+    async def wait_ready(self, handle: ClusterHandle) -> AsyncIterator[Readiness]:
+        began = _seconds(handle.created)
+        until, ask_at, said = began + handle.ready_timeout, time.time() + ASK_EVERY, ""
+        cause: causes.Cause | None = None
+        async with self._open(handle) as k:
+            while True:
+                workers = await workers_of(k, handle)
+                if workers is not None and workers >= handle.min_workers:
+                    yield Readiness(f"{workers} workers joined", handle, ready=True)
+                    return
+                if time.time() > ask_at:
+                    ask_at = time.time() + ASK_EVERY
+                    await self._check(k, handle)
+                    cause = await cause_of(k, handle, age=time.time() - began)
+                text = "the scheduler is starting"
+                if workers is not None:
+                    text = f"{workers} of {handle.min_workers} workers joined"
+                if cause is not None:
+                    text += f"; {cause.text}"
+                if cause is not None and cause.fatal:
+                    raise ClusterFailed(f"cluster {handle.name} cannot start: {cause.text}")
+                if time.time() > until:
+                    raise ClusterFailed(
+                        f"cluster {handle.name} is not ready after {handle.ready_timeout:.0f} s: {text}"
+                    )
+                if text != said:
+                    said = text
+                    yield Readiness(text, handle)
+                await asyncio.sleep(LOOK_EVERY)
+
+    async def check(self, handle: ClusterHandle) -> None:
+        async with self._open(handle) as k:
+            await self._check(k, handle)
+
+    async def _check(self, k: Client, handle: ClusterHandle) -> Object:
+        """The lease.
+
+        :raises ClusterGone: when it has ended, naming why.
+        """
+        namespace = handle.details["namespace"]
+        lease = await find(k, api.jobs(namespace, handle.name))
+        if lease is not None and lease["metadata"]["uid"] == handle.uid and not over(lease):
+            return lease
+        events = (await k.list(api.events(namespace), fields=f"involvedObject.uid={handle.uid}"))["items"]
+        seen = {str(event.get("reason")) for event in events}
+        idle = handle.details.get("idle_timeout", 0)
+        reason = "it was deleted"
+        if "DeadlineExceeded" in seen:
+            reason = "max_lifetime is over"
+        elif "Completed" in seen:
+            reason = f"idle_timeout: nothing to do for {idle:.0f} s"
+        raise ClusterGone(f"cluster {handle.name} is gone; {reason}")
+
+    # --- changing ---
+
+    async def scale(self, handle: ClusterHandle, low: int, high: int) -> None:
+        namespace, name = handle.details["namespace"], handle.name
+        async with self._open(handle) as k:
+            lease = await self._check(k, handle)
+            if groups := json.loads(note(lease, "handle") or "{}")["groups"]:
+                # The operator lets the scheduler choose whom to retire, of whatever group.
+                raise ClusterFailed(f"cluster {name} has the worker groups {groups}: such a one cannot be scaled")
+            scaler = api.daskautoscalers(namespace, name)
+            if low != high:
+                bounds = {"spec": {"minimum": low, "maximum": high}}
+                if await find(k, scaler) is not None:
+                    await k.patch(scaler, bounds)
+                else:
+                    owner = Owner.from_labels(handle.owner)
+                    made = manifests.autoscaler(owner, namespace=namespace, low=low, high=high)
+                    await ensure(k, api.daskautoscalers(namespace), manifests.owned(made, lease))
+                return
+            with contextlib.suppress(ApiError):  # 404: it never was elastic
+                await k.delete(scaler, propagation="Background")
+            wanted = {"spec": {"worker": {"replicas": low}}}
+            # Both: an autoscaler changes the group alone, and the operator copies only what changes in the cluster.
+            await k.patch(api.daskclusters(namespace, name), wanted)
+            await k.patch(api.daskworkergroups(namespace, f"{name}-default"), wanted)
+
+    async def extend(self, handle: ClusterHandle, seconds: float) -> None:
+        namespace = handle.details["namespace"]
+        until = time.time() + seconds
+        async with self._open(handle) as k:
+            wanted = manifests.select(cluster=handle.name, role="lease")
+            for pod in (await k.list(api.pods(namespace), labels=wanted))["items"]:
+                # Another task of the block may need it longer.
+                if until > float(note(pod, "extended-until") or 0):
+                    with contextlib.suppress(ApiError):  # gone meanwhile: the next one starts to count anew
+                        await annotate(k, pod, {"extended-until": f"{until:.0f}"})
+
+    # --- the end ---
+
+    async def delete(self, handle: ClusterHandle, reason: str, *, attempt: int | None = None) -> str:
+        async with self._open(handle) as k:
+            while True:
+                lease = await find(k, api.jobs(handle.details["namespace"], handle.name))
+                if lease is None or lease["metadata"]["uid"] != handle.uid:
+                    return "already gone"
+                if "deletionTimestamp" in lease["metadata"]:
+                    return "deleting"
+                written = int(note(lease, "attempt") or 0)
+                if attempt is not None and written > attempt:
+                    return f"left to attempt {written}, which has taken it over"
+                try:
+                    await delete_lease(k, lease)
+                    return "deleting"
+                except ApiError as error:
+                    if error.status != 409:  # it changed in between: look again
+                        raise
+
+    async def wait_gone(self, handle: ClusterHandle, seconds: float) -> bool:
+        namespace, until = handle.details["namespace"], time.monotonic() + seconds
+        async with self._open(handle) as k:
+            while True:
+                lease = await find(k, api.jobs(namespace, handle.name))
+                if lease is not None and lease["metadata"]["uid"] != handle.uid:
+                    return True  # a new one of the name is there already
+                left = await left_of(k, namespace, handle.name)
+                if lease is None and not left:
+                    return True
+                if time.monotonic() > until:
+                    if left and all(each.startswith("Dask") for each in left):
+                        raise ClusterFailed(
+                            f"all that cluster {handle.name} ran is gone; {' and '.join(left)} waits for the Dask "
+                            "operator, which does not answer"
+                        )
+                    return False
+                await asyncio.sleep(LOOK_EVERY)
+
+    # --- finding ---
+
+    async def find(self, spec: KubernetesCluster, owner: Owner) -> ClusterHandle | None:
+        access = await access_of(spec.conn_id)
+        namespace = spec.namespace or access.namespace or "default"
+        async with Client(access) as k:
+            lease = await find(k, api.jobs(namespace, owner.name))
+        return _handle(lease, spec.conn_id) if lease is not None and _ours(lease) else None
+
+    async def list(self, spec: KubernetesCluster, instance: str) -> list[ClusterHandle]:
+        access = await access_of(spec.conn_id)
+        namespace = spec.namespace or access.namespace or "default"
+        async with Client(access) as k:
+            wanted = manifests.select(instance=instance, role="lease")
+            leases = (await k.list(api.jobs(namespace), labels=wanted))["items"]
+        handles = [_handle(lease, spec.conn_id) for lease in leases]
+        return [handle for handle in handles if handle.owner["instance"] == instance]
+
+    @contextlib.asynccontextmanager
+    async def _open(self, handle: ClusterHandle) -> AsyncIterator[Client]:
+        async with Client(await access_of(handle.details.get("conn_id"))) as client:
+            yield client
+
+
+# --- what its objects say ---
+
+
+def _handle(lease: Object, conn_id: str | None) -> ClusterHandle:
+    meta, known = lease["metadata"], json.loads(note(lease, "handle") or "{}")
+    lifetime = timedelta(seconds=lease["spec"]["activeDeadlineSeconds"])
+    namespace, name = meta["namespace"], meta["name"]
+    expires = datetime.fromisoformat(meta["creationTimestamp"].replace("Z", "+00:00")) + lifetime
+    return ClusterHandle(
+        place="kubernetes",
+        name=name,
+        uid=meta["uid"],
+        owner=manifests.owner_of(lease).labels(),
+        spec_hash=note(lease, "spec-hash") or "",
+        min_workers=known["min_workers"],
+        ready_timeout=known["ready_timeout"],
+        scheduler_address=manifests.scheduler_address(name, namespace, tls=known["tls"]),
+        dashboard_url=None,
+        created=meta["creationTimestamp"],
+        expires=expires.isoformat(timespec="seconds"),
+        attempt=int(note(lease, "attempt") or 1),
+        details={"conn_id": conn_id, "namespace": namespace, "idle_timeout": known["idle_timeout"]},
+    )
+
+
+def _ours(made: Object) -> bool:
+    return bool(note(made, "owner"))
+
+
+def _seconds(moment: str | None) -> float:
+    assert moment is not None
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
+
+
+def _lease_script() -> str:
+    return (resources.files("dask_provider.runtime") / "lease.py").read_text()
+
+
+def _certificates() -> dict[str, str]:
+    from distributed.security import Security
+
+    made = Security.temporary()
+    return {"ca": str(made.tls_ca_file), "cert": str(made.tls_client_cert), "key": str(made.tls_client_key)}
+
+
+async def _read_manifest(spec: KubernetesCluster) -> dict[str, Any] | None:
+    """The user's own DaskCluster: text, or where the text is."""
+    if spec.manifest is None:
+        return None
+    text = str(spec.manifest)
+    if "\n" not in text.strip():
+        from asgiref.sync import sync_to_async
+
+        from dask_provider.storage import read_bytes
+
+        text = (await sync_to_async(read_bytes)("KubernetesCluster.manifest", text)).decode()
+    return parse_manifest(text)
+
+
+def _without_values(made: Any) -> Any:
+    """A copy for people, in which no environment variable shows its value."""
+    if isinstance(made, Mapping):
+        plain = {key: _without_values(value) for key, value in made.items()}
+        if set(made) == {"name", "value"}:
+            plain["value"] = "***"
+        return plain
+    return [_without_values(each) for each in made] if isinstance(made, list) else made

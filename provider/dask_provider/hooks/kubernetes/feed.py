@@ -1,0 +1,149 @@
+"""One watch for many waiters: whoever waits for an object of a kind in a namespace shares it with all of its loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from weakref import WeakKeyDictionary
+
+from dask_provider.hooks.kubernetes.client import ApiError, Client, Expired, Labels, Object, selector
+
+logger = logging.getLogger(__name__)
+
+#: answers that a server which has just started may give by mistake, for so many seconds
+REFUSALS, GRACE = (401, 403, 404), 60.0
+_feeds: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, ...], Feed]] = WeakKeyDictionary()
+
+
+class _Box:
+    """The newest news of one subscriber, who may be slow: older ones that he has not seen are dropped."""
+
+    def __init__(self) -> None:
+        self.newest: Object | None = None
+        self.error: Exception | None = None
+        self.filled = asyncio.Event()
+        self._as_of, self._seen = -1, "?"
+
+    def offer(self, as_of: int, found: Object | None) -> None:
+        """What there was at a resource version. News may overtake each other: what is older is ignored."""
+        seen = found["metadata"]["resourceVersion"] if found else ""
+        if as_of > self._as_of:
+            self._as_of = as_of
+            if seen != self._seen:
+                self.newest, self._seen = found, seen
+                self.filled.set()
+
+
+class Feed:
+    """The objects of one path, by name. Lists and watches while anybody is subscribed."""
+
+    def __init__(self, client_factory: Callable[[], Client], path: str, labels: Labels, key: tuple[str, ...]) -> None:
+        self._factory, self._path, self._labels, self._key = client_factory, path, labels, key
+        self._boxes: dict[str, set[_Box]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._client: Client | None = None
+        self._known = False  # whether the server has ever let us
+
+    @classmethod
+    def of(cls, access_key: str, client_factory: Callable[[], Client], path: str, labels: Labels = None) -> Feed:
+        """The feed of the running loop, shared by all with an equal :attr:`Access.key`, path and labels.
+
+        :param client_factory: makes the client, which belongs to the feed from then on.
+        """
+        feeds = _feeds.setdefault(asyncio.get_running_loop(), {})
+        key = (access_key, path, selector(labels) or "")
+        return feeds.setdefault(key, cls(client_factory, path, labels, key))
+
+    @asynccontextmanager
+    async def subscribe(self, name: str) -> AsyncIterator[AsyncGenerator[Object | None, None]]:
+        """The object of that name as it is now, then each time it has changed; ``None`` while there is none.
+
+        Only the newest is given; an outage of the server of any length is waited out, so set a deadline.
+
+        :raises ApiError: from the iteration, for what does not pass by waiting: 401, 403, 404 of the resource type.
+        """
+        box = _Box()
+        self._boxes.setdefault(name, set()).add(box)
+        if self._client is None or self._task is None or self._task.done():
+            self._client = self._factory()
+            self._client.patience = math.inf
+            self._task = asyncio.create_task(self._run(self._client), name=f"feed of {self._path}")
+        updates = self._updates(self._client, name, box)
+        try:
+            yield updates
+        finally:
+            self._boxes[name].discard(box)
+            if not self._boxes[name]:
+                del self._boxes[name]
+            if not self._boxes and self._task is not None:
+                feeds = _feeds.get(asyncio.get_running_loop(), {})
+                if feeds.get(self._key) is self:
+                    del feeds[self._key]
+                task, self._task = self._task, None
+                task.cancel()
+                await asyncio.wait({task})
+
+    async def _updates(self, client: Client, name: str, box: _Box) -> AsyncGenerator[Object | None, None]:
+        # The watch may lag behind what the subscriber has just created: so ask once what there is by now.
+        try:
+            listed = await self._list(client, f"metadata.name={name}")
+        except Exception:
+            if box.error is not None:  # the watch has failed and closed the client: its reason is the true one
+                raise box.error from None
+            raise
+        box.offer(int(listed["metadata"]["resourceVersion"]), next(iter(listed["items"]), None))
+        while True:
+            await box.filled.wait()
+            box.filled.clear()
+            if box.error is not None:
+                raise box.error
+            yield box.newest
+
+    async def _run(self, client: Client) -> None:
+        try:
+            async with client:
+                while True:
+                    await self._follow(client)
+                    await asyncio.sleep(1)
+        except Exception as error:  # noqa: BLE001  whatever it is: nobody may wait for ever
+            for box in (box for boxes in self._boxes.values() for box in boxes):
+                box.error = error
+                box.filled.set()
+
+    async def _follow(self, client: Client) -> None:
+        """List and watch, until both must be done again."""
+        listed = await self._list(client)
+        version = listed["metadata"]["resourceVersion"]
+        found = {item["metadata"]["name"]: item for item in listed["items"]}
+        for name in self._boxes:
+            self._tell(name, version, found.get(name))
+        try:
+            async with aclosing(client.watch(self._path, resource_version=version, labels=self._labels)) as changes:
+                async for kind, changed in changes:
+                    meta = changed["metadata"]
+                    self._tell(meta["name"], meta["resourceVersion"], None if kind == "DELETED" else changed)
+        except ApiError as error:
+            if not isinstance(error, Expired) and error.status not in REFUSALS:
+                raise
+            logger.info("%s is listed again: %s", self._path, error)
+
+    async def _list(self, client: Client, fields: str | None = None) -> Object:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + (GRACE if self._known else 0.0)
+        while True:
+            try:
+                listed = await client.list(self._path, labels=self._labels, fields=fields)
+            except ApiError as error:
+                if error.status not in REFUSALS or loop.time() >= until:
+                    raise
+                await asyncio.sleep(1)
+            else:
+                self._known = True
+                return listed
+
+    def _tell(self, name: str, version: str, found: Object | None) -> None:
+        for box in self._boxes.get(name, ()):
+            box.offer(int(version), found)

@@ -1,0 +1,232 @@
+"""A job's news: the log of its pod, held against what Kubernetes says of its Job."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+from dask_provider.hooks.base import News
+from dask_provider.hooks.kubernetes import causes, manifests
+from dask_provider.hooks.kubernetes import client as api
+from dask_provider.hooks.kubernetes.access import Access
+from dask_provider.hooks.kubernetes.client import ApiError, Client, rfc3339
+from dask_provider.hooks.kubernetes.feed import Feed
+from dask_provider.hooks.kubernetes.questions import Object, annotate, condition, newest, note, pods_of
+from dask_provider.outcomes import Outcome, read_outcome
+from dask_provider.runtime import report
+
+#: last lines of a plain program that a failure shows; a runtime reports its own
+TAIL = 20
+#: lines in one piece of news
+BATCH = 500
+#: seconds that the end of a log may stay behind the end of its Job, as when a node is lost
+LATE = 10.0
+#: seconds between notes of how far the log was shown, for the next triggerer
+NOTE_EVERY = 20.0
+#: what the kubelet puts between the pieces of a line of more than 16 KiB
+_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(?:Z|[+-]\d\d:\d\d) ")
+
+
+async def follow(
+    access: Access, namespace: str, job_id: str, position: int, *, eager: bool
+) -> AsyncGenerator[News, None]:
+    """News until the outcome.
+
+    All who follow a job in a namespace share one watch of its Jobs. A log is one long request.
+
+    :param position: time of the last line that was shown, nanoseconds since 1970.
+    """
+    feed = Feed.of(access.key, lambda: Client(access), api.jobs(namespace), manifests.select(role="job"))
+    async with Client(access) as k, feed.subscribe(job_id) as updates:
+        follower = _Follower(k, namespace, job_id, position, eager=eager)
+        watching = asyncio.ensure_future(follower.keep_up(updates))
+        try:
+            async for news in follower.news(watching):
+                yield news
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})
+
+
+class _Follower:
+    def __init__(self, k: Client, namespace: str, job_id: str, position: int, *, eager: bool) -> None:
+        self._k, self._namespace, self._job_id = k, namespace, job_id
+        self._position = position
+        self._shortest, self._longest = (0.2, 0.5) if eager else (1.0, 10.0)
+        self._eager = eager
+        self._job: Object | None = None
+        self._pod: Object | None = None
+        self._known = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._over_since: float | None = None
+        self._runtime: Outcome | None = None
+        self._plain = False
+        self._tail: deque[str] = deque(maxlen=TAIL)
+        self._noted_at = time.monotonic()
+
+    async def keep_up(self, updates: AsyncIterator[Object | None]) -> None:
+        """The newest state of the Job."""
+        try:
+            async for job in updates:
+                self._job = job
+                over = job is None or condition(job, "Complete") or condition(job, "Failed")
+                if over and self._over_since is None:
+                    self._over_since = time.monotonic()
+                self._known.set()
+                self._changed.set()
+        finally:
+            self._known.set()
+
+    async def news(self, watching: asyncio.Future[None]) -> AsyncIterator[News]:
+        """All that happens, then the outcome.
+
+        :param watching: what keeps it up to date.
+        """
+        await self._known.wait()
+        if self._job is not None:
+            # Kept there as well: a triggerer that was killed cannot say how far it came.
+            self._position = max(self._position, int(note(self._job, "shown") or 0))
+            self._plain = note(self._job, "plain") is not None
+        pause, said = self._shortest, ""
+        while True:
+            self._changed.clear()
+            if watching.done():  # with what it raised: a right that was taken away
+                watching.result()
+            await self._look()
+            end = causes.job_end(self._job, self._pod, runtime=self._runtime)
+            read = False
+            if self._pod is not None and _started(self._pod):
+                async for news in self._log():
+                    read = True
+                    yield news
+                if self._runtime is None:
+                    self._runtime = self._last_words()
+            if end is not None:
+                await self._look()  # whoever ended it wrote last words meanwhile
+                self._runtime = self._runtime or self._last_words()
+                end = causes.job_end(self._job, self._pod, runtime=self._runtime) or end
+                yield News(position=self._position, outcome=self._outcome(end))
+                return
+            cause = await self._cause()
+            if cause is not None and cause.fatal:
+                await self._give_up()
+                yield News(position=self._position, outcome=Outcome("failed", reason=cause.text))
+                return
+            if cause is not None and cause.text != said:
+                said = cause.text
+                yield News(messages=[{"kind": "place", "text": said}], position=self._position)
+            pause = self._shortest if read else min(self._longest, pause * 1.3)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), pause)
+
+    async def _look(self) -> None:
+        """The newest pod of the Job; one that is gone stays as it was last seen."""
+        found = await pods_of(self._k, {"metadata": {"namespace": self._namespace, "name": self._job_id}})
+        self._pod = newest(found) or self._pod
+
+    async def _log(self) -> AsyncIterator[News]:
+        """What the pod writes, until its log ends, breaks off, or is late."""
+        assert self._pod is not None
+        since = rfc3339(self._position) if self._position else None
+        lines = self._k.log(self._namespace, self._pod["metadata"]["name"], since_time=since, follow=True)
+        batch: list[tuple[int, str]] = []
+        coming: asyncio.Task[tuple[int, str]] | None = None
+        try:
+            while True:
+                coming = coming or asyncio.ensure_future(lines.__anext__())
+                await asyncio.wait({coming}, timeout=self._shortest if batch else LATE)
+                if coming.done():
+                    try:
+                        stamp, line = coming.result()
+                    except (StopAsyncIteration, ApiError):
+                        break
+                    coming = None
+                    if stamp > self._position:  # the API knows whole seconds only: the first ones were shown before
+                        batch.append((stamp, line))
+                    if len(batch) < BATCH:
+                        continue
+                if batch:
+                    yield await self._told(batch)
+                    batch = []
+                elif self._over_since is not None and time.monotonic() - self._over_since > LATE:
+                    break
+            if batch:
+                yield await self._told(batch)
+        finally:
+            if coming is not None:
+                coming.cancel()
+                await asyncio.wait({coming})
+            await lines.aclose()
+
+    async def _told(self, batch: list[tuple[int, str]]) -> News:
+        lines: list[str] = []
+        messages: list[dict[str, Any]] = []
+        for _, line in batch:
+            message = None if self._plain else parse(line)
+            if message is None:
+                lines.append(line)
+                continue
+            messages.append(message)
+            if message["kind"] == "outcome":
+                self._runtime = read_outcome(message, missing="")
+        self._position = batch[-1][0]
+        self._tail.extend(lines)
+        if lines and not self._eager and time.monotonic() - self._noted_at > NOTE_EVERY and self._job is not None:
+            self._noted_at = time.monotonic()
+            with contextlib.suppress(ApiError):
+                await annotate(self._k, self._job, {"shown": str(self._position)})
+        return News(lines, messages, self._position)
+
+    def _last_words(self) -> Outcome | None:
+        return None if self._plain or self._pod is None else _last_words(self._pod)
+
+    def _outcome(self, end: causes.JobEnd) -> Outcome:
+        if not self._plain:
+            return causes.outcome(end, self._runtime)
+        tail = [] if end.state == "succeeded" else list(self._tail)
+        return Outcome(end.state, reason=end.reason, exit_code=end.exit_code, tail=tail)
+
+    async def _cause(self) -> causes.Cause | None:
+        """Why nothing runs yet, if nothing does."""
+        if self._job is None or (self._pod is not None and _started(self._pod)):
+            return None
+        events = await self._k.list(api.events(self._namespace), fields="type=Warning")
+        return causes.not_running(self._job, self._pod, events["items"])
+
+    async def _give_up(self) -> None:
+        """A pod that cannot start is not left to wait."""
+        with contextlib.suppress(ApiError):
+            await self._k.patch(api.jobs(self._namespace, self._job_id), {"spec": {"activeDeadlineSeconds": 1}})
+
+
+def parse(line: str) -> dict[str, Any] | None:
+    """The runtime's message in a line, also in one that came in pieces with times between them."""
+    message = report.parse(line)
+    if message is None and line.startswith(report.PREFIX):
+        message = report.parse(_STAMP.sub("", line))
+    return message
+
+
+def _container(pod: Object) -> Object:
+    return next(iter(pod["status"].get("containerStatuses") or []), {})
+
+
+def _started(pod: Object) -> bool:
+    state = _container(pod).get("state") or {}
+    return "running" in state or "terminated" in state
+
+
+def _last_words(pod: Object) -> Outcome | None:
+    """What the runtime left in the pod's own status."""
+    text = ((_container(pod).get("state") or {}).get("terminated") or {}).get("message")
+    with contextlib.suppress(ValueError):
+        record = json.loads(text or "null")
+        if isinstance(record, dict) and "state" in record:
+            return read_outcome(record, missing="")
+    return None

@@ -1,0 +1,143 @@
+"""What is created for a job: a batch/v1 Job and the ConfigMap with its bundle. Pure."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dask_provider.clusters.kubernetes import JOB_MOUNTS
+from dask_provider.errors import InvalidInput
+from dask_provider.hooks.kubernetes.manifests import NO_SIDECAR, PREFIX, labels, owner_note, said_by_user
+from dask_provider.hooks.kubernetes.own_manifest import main_container
+from dask_provider.hooks.kubernetes.pods import STAY, Object
+from dask_provider.jobs import ARCHIVE, Bundle
+from dask_provider.units import human_bytes
+
+BUNDLE, FOLDER = JOB_MOUNTS["dask-bundle"], JOB_MOUNTS["dask-job"]
+#: bytes of all files of a ConfigMap; Kubernetes takes 1 MiB
+MOST_BYTES = 1_000_000
+#: how long an ended job stays when its cluster stays as long
+KEEP_SECONDS = 86400
+#: parts of the scheduler's pod that are not for a job
+_NOT_OF_JOBS = ("containers", "restartPolicy", "readinessGates", "hostname", "subdomain", "activeDeadlineSeconds")
+_OF_CONTAINER = ("image", "imagePullPolicy", "env", "envFrom", "securityContext")
+
+
+def job(
+    cluster: Mapping[str, Any],
+    bundle: Bundle,
+    job_id: str,
+    attempt: int,
+    *,
+    resources: Mapping[str, Any],
+    deadline_seconds: int | None = None,
+    keep_seconds: int = KEEP_SECONDS,
+) -> Object:
+    """The suspended Job ``job_id``; it has to be owned by the lease and resumed once its ConfigMap is there.
+
+    :param cluster: the DaskCluster (as read from the API server): the job's pod is like that of its scheduler.
+    :param resources: ``job_resources`` from the lease's annotation ``dask-provider/handle``.
+    :param deadline_seconds: Kubernetes' own limit for the job.
+    :param keep_seconds: how long an ended job stays when its cluster stays as long.
+    """
+    said, note = said_by_user(cluster), owner_note(bundle.owner)
+    ours = {**said["labels"], **labels(bundle.owner, "job", cluster=cluster["metadata"]["name"])}
+    notes = {
+        "spec-hash": bundle.spec_hash,
+        "attempt": str(attempt),
+        "results": bundle.results(job_id),
+        "manifest": bundle.manifest(job_id),
+    }
+    annotations = {**said["annotations"], **note, **{f"{PREFIX}/{name}": text for name, text in notes.items()}}
+    spec: Object = {
+        "suspend": True,
+        "backoffLimit": 0,  # Airflow retries
+        "completions": 1,
+        "parallelism": 1,
+        "ttlSecondsAfterFinished": keep_seconds,
+        "template": {
+            "metadata": {"labels": {**ours, **NO_SIDECAR}, "annotations": {**said["annotations"], **note, **STAY}},
+            "spec": _pod(cluster, job_id, [*bundle.files, "job.json"], resources),
+        },
+    }
+    if deadline_seconds is not None:
+        spec["activeDeadlineSeconds"] = deadline_seconds
+    metadata = {"name": job_id, "namespace": cluster["metadata"]["namespace"]}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {**metadata, "labels": ours, "annotations": annotations},
+        "spec": spec,
+    }
+
+
+def _pod(cluster: Mapping[str, Any], job_id: str, paths: Iterable[str], resources: Mapping[str, Any]) -> Object:
+    """Like the scheduler's: image, environment, certificates, volumes, nodes; without containers beside it."""
+    scheduler = copy.deepcopy(cluster["spec"]["scheduler"]["spec"])
+    like = main_container(scheduler, "scheduler")
+    # Not the bundle's own folder: nothing can be written there. A folder that the program's user makes, and owns.
+    command = ["python", f"{BUNDLE}/{ARCHIVE}", "job", f"{BUNDLE}/job.json", f"{FOLDER}/run"]
+    container = {
+        "name": "job",
+        **{name: like[name] for name in _OF_CONTAINER if name in like},
+        # As with the scheduler the entry point of the image stays (args), or does not (command).
+        ("command" if like.get("command") else "args"): command,
+        "resources": {part: dict(amounts) for part, amounts in resources.items() if amounts},
+        "volumeMounts": [
+            *(like.get("volumeMounts") or []),
+            {"name": "dask-bundle", "mountPath": BUNDLE, "readOnly": True},
+            {"name": "dask-job", "mountPath": FOLDER},
+        ],
+    }
+    items = [{"key": _key(path), "path": path} for path in sorted(paths)]
+    volumes = [
+        *(scheduler.get("volumes") or []),
+        {"name": "dask-bundle", "configMap": {"name": job_id, "items": items}},
+        {"name": "dask-job", "emptyDir": {}},
+    ]
+    return {
+        **{name: value for name, value in scheduler.items() if name not in _NOT_OF_JOBS},
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 10,
+        "containers": [container],
+        "volumes": volumes,
+    }
+
+
+def bundle_config_map(job: Mapping[str, Any], bundle: Bundle, job_json: bytes) -> Object:
+    """The ConfigMap with the bundle; it has to be owned by the Job.
+
+    :param job: the Job from :func:`job`.
+    :raises InvalidInput: when the files are more than a ConfigMap holds.
+    """
+    files = {**bundle.files, "job.json": job_json}
+    size = sum(map(len, files.values()))
+    if size > MOST_BYTES:
+        largest = max(bundle.files, key=lambda path: len(bundle.files[path]))
+        raise InvalidInput(
+            "script, files, py_files, arguments of the callable",
+            f"{human_bytes(size)} (the largest is {largest}, {human_bytes(len(files[largest]))})",
+            f"{human_bytes(MOST_BYTES)} in all, what a ConfigMap holds; put larger files at a URI that the program "
+            "reads, or into the image",
+        )
+    metadata = job["metadata"]
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "labels": {**metadata["labels"], f"{PREFIX}/role": "bundle"},
+            "annotations": owner_note(bundle.owner),
+        },
+        "immutable": True,
+        "binaryData": {_key(path): base64.b64encode(content).decode() for path, content in files.items()},
+    }
+
+
+def _key(path: str) -> str:
+    """A path of the bundle as a key of a ConfigMap, which knows no folders and few characters."""
+    return hashlib.sha256(path.encode()).hexdigest()[:32]

@@ -1,0 +1,220 @@
+"""Jobs on Kubernetes: one Job each, beside the cluster that it belongs to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+
+from dask_provider.errors import ClusterFailed
+from dask_provider.handles import ClusterHandle, JobHandle
+from dask_provider.hooks.base import TAKEN_OVER, News
+from dask_provider.hooks.kubernetes import causes, job_manifests, manifests
+from dask_provider.hooks.kubernetes import client as api
+from dask_provider.hooks.kubernetes.client import ApiError, Client
+from dask_provider.hooks.kubernetes.clusters import ClustersHook
+from dask_provider.hooks.kubernetes.following import follow
+from dask_provider.hooks.kubernetes.preflight import check_staging
+from dask_provider.hooks.kubernetes.questions import (
+    Object,
+    access_of,
+    annotate,
+    create,
+    ensure,
+    find,
+    newest,
+    note,
+    over,
+    pods_of,
+)
+from dask_provider.jobs import Bundle
+from dask_provider.owner import Attempt, Owner
+
+#: seconds that an older job has to end
+ENDED_WITHIN = 60.0
+#: idle time-outs below this many seconds are put off while a job's pod is being made
+SLOW_START = 300.0
+
+
+class KubernetesHook(ClustersHook):
+    """Speaks to one API server; a job is a Job, its bundle a ConfigMap."""
+
+    async def submit(self, handle: ClusterHandle, bundle: Bundle, attempt: Attempt) -> JobHandle:
+        check_staging()
+        namespace = handle.details["namespace"]
+        job_id = bundle.job_id(attempt.number)
+        async with self._open(handle) as k:
+            adopted = await take_over(k, namespace, bundle.owner, bundle.spec_hash, attempt, job_id)
+            if adopted is not None:
+                await self._start(k, handle, adopted, bundle)
+                return _job_handle(handle, adopted, adopted=True)
+            lease = await self._check(k, handle)
+            cluster = await k.get(api.daskclusters(namespace, handle.name))
+            resources = json.loads(note(lease, "handle") or "{}")["job_resources"]
+            wanted = job_manifests.job(cluster, bundle, job_id, attempt.number, resources=resources)
+            job_manifests.bundle_config_map(wanted, bundle, self._job_json(handle, bundle, job_id))  # may be too large
+            made = await create(k, api.jobs(namespace), manifests.owned(wanted, lease))
+            await self._start(k, handle, made, bundle)
+        if handle.details["idle_timeout"] < SLOW_START:
+            await self.extend(handle, SLOW_START)
+        return _job_handle(handle, made)
+
+    async def _start(self, k: Client, handle: ClusterHandle, job: Object, bundle: Bundle) -> None:
+        """Give a suspended Job its bundle and let it go; not one that is to end by now."""
+        namespace, name = handle.details["namespace"], _name(job)
+        found: Object | None = job
+        while found is not None and found["spec"].get("suspend") and note(found, "ending") is None:
+            content = job_manifests.bundle_config_map(found, bundle, self._job_json(handle, bundle, name))
+            await ensure(k, api.configmaps(namespace), manifests.owned(content, found))
+            try:
+                version = found["metadata"]["resourceVersion"]
+                await k.patch(api.jobs(namespace, name), {"spec": {"suspend": False}}, resource_version=version)
+                return
+            except ApiError as error:
+                if error.status != 409:  # it changed in between: look again
+                    raise
+            found = await find(k, api.jobs(namespace, name))
+
+    def _job_json(self, handle: ClusterHandle, bundle: Bundle, job_id: str) -> bytes:
+        # The pod has the cluster's environment and certificates already.
+        return bundle.job_json(
+            job_id,
+            scheduler=handle.scheduler_address,
+            tls=None,
+            min_workers=handle.min_workers,
+            ready_timeout=handle.ready_timeout,
+            activity_file=None,
+            cluster_env={},
+        )
+
+    async def find_job(self, handle: ClusterHandle, owner: Owner) -> JobHandle | None:
+        async with self._open(handle) as k:
+            jobs = await jobs_of(k, handle.details["namespace"], owner)
+        return _job_handle(handle, jobs[0]) if jobs else None
+
+    async def cancel(self, job: JobHandle) -> str:
+        conn_id, namespace = _where(job)
+        async with Client(await access_of(conn_id)) as k:
+            while True:
+                found = await find(k, api.jobs(namespace, job.job_id))
+                if found is None:
+                    return "already over"
+                if int(note(found, "attempt") or 0) != job.attempt:
+                    return TAKEN_OVER
+                if over(found):
+                    return "already over"
+                try:
+                    await _ask_to_end(k, found, "ending")
+                    return "cancelled"
+                except ApiError as error:
+                    if error.status != 409:  # it changed in between: look again
+                        raise
+
+    async def watch(self, job: JobHandle, *, position: int, eager: bool) -> AsyncIterator[News]:
+        conn_id, namespace = _where(job)
+        access = await access_of(conn_id)
+        async with contextlib.aclosing(follow(access, namespace, job.job_id, position, eager=eager)) as found:
+            async for news in found:
+                yield news
+
+
+# --- the Jobs of an owner ---
+
+
+async def take_over(
+    k: Client, namespace: str, owner: Owner, spec_hash: str, attempt: Attempt, job_id: str
+) -> Object | None:
+    """Adopt the Job of an earlier try, or end all of them: at no time do two of one owner run.
+
+    :param job_id: the name that a new one is to have.
+    """
+    for old in await jobs_of(k, namespace, owner):
+        may_adopt = _number(old) >= attempt.since and not attempt.fresh
+        if may_adopt and await _can_adopt(k, old, spec_hash):
+            return await annotate(k, old, {"attempt": str(attempt.number)})
+        await _end(k, old, gone=_name(old) == job_id)
+    return None
+
+
+async def jobs_of(k: Client, namespace: str, owner: Owner) -> list[Object]:
+    """Those that count, newest first."""
+    selector = manifests.select(instance=owner.instance, owner=owner.name, role="job")
+    found = (await k.list(api.jobs(namespace), labels=selector))["items"]
+    ours = [job for job in found if note(job, "superseded") is None and manifests.owner_of(job) == owner]
+    return sorted(ours, key=_number, reverse=True)
+
+
+def _name(job: Object) -> str:
+    return str(job["metadata"]["name"])
+
+
+def _number(job: Object) -> int:
+    """The attempt that started it."""
+    return int(_name(job).rpartition("-")[2])
+
+
+async def _can_adopt(k: Client, job: Object, spec_hash: str) -> bool:
+    """Whether it is the same program, and runs or has succeeded."""
+    if note(job, "spec-hash") != spec_hash or note(job, "ending") is not None:
+        return False
+    # The Job's own word comes a moment after its pod's.
+    end = causes.job_end(job, newest(await pods_of(k, job)))
+    return end is None or end.state == "succeeded"
+
+
+async def _ask_to_end(k: Client, job: Object, why: str) -> None:
+    """Kubernetes ends its pod with SIGTERM; the Job itself, and what it says, stays."""
+    meta = job["metadata"]
+    body = {"metadata": {"annotations": {f"dask-provider/{why}": "true"}}, "spec": {"activeDeadlineSeconds": 1}}
+    await k.patch(api.jobs(meta["namespace"], meta["name"]), body, resource_version=meta["resourceVersion"])
+
+
+async def _end(k: Client, job: Object, *, gone: bool) -> None:
+    """End what may still run of an older job, and wait for it; nobody is to find it again.
+
+    :param gone: whether its name is needed.
+    """
+    meta, until = job["metadata"], time.monotonic() + ENDED_WITHIN
+    path = api.jobs(meta["namespace"], meta["name"])
+    while True:
+        found = await find(k, path)
+        if found is None or found["metadata"]["uid"] != meta["uid"]:
+            return
+        running = [pod for pod in await pods_of(k, job) if pod["status"].get("phase") not in ("Succeeded", "Failed")]
+        if not running and not gone and note(found, "superseded") is not None:
+            return
+        with contextlib.suppress(ApiError):  # it changed in between: look again
+            if gone and "deletionTimestamp" not in found["metadata"]:
+                await k.delete(path, uid=meta["uid"])
+            elif not gone and note(found, "superseded") is None:
+                await _ask_to_end(k, found, "superseded")
+        if time.monotonic() > until:
+            raise ClusterFailed(f"job {meta['name']} of an earlier try does not end within {ENDED_WITHIN:.0f} s")
+        await asyncio.sleep(0.3)
+
+
+def _job_handle(handle: ClusterHandle, job: Object, *, adopted: bool = False) -> JobHandle:
+    return job_handle(handle.details.get("conn_id"), job, adopted=adopted)
+
+
+def job_handle(conn_id: str | None, job: Object, *, adopted: bool = False) -> JobHandle:
+    """The record of a Job."""
+    meta = job["metadata"]
+    return JobHandle(
+        place="kubernetes",
+        job_id=meta["name"],
+        location=f"kubernetes://{conn_id + '@' if conn_id else ''}{meta['namespace']}/{meta['name']}",
+        attempt=int(note(job, "attempt") or 0),
+        results=note(job, "results") or "",
+        manifest=note(job, "manifest") or "",
+        adopted=adopted,
+    )
+
+
+def _where(job: JobHandle) -> tuple[str | None, str]:
+    """Connection id and namespace."""
+    authority = job.location.removeprefix("kubernetes://").partition("/")[0]
+    conn_id, _, namespace = authority.rpartition("@")
+    return conn_id or None, namespace

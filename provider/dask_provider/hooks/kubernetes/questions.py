@@ -1,0 +1,158 @@
+"""What is asked of the API server, by clusters and jobs alike."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from dask_provider.errors import ClusterFailed
+from dask_provider.handles import ClusterHandle
+from dask_provider.hooks.kubernetes import causes
+from dask_provider.hooks.kubernetes import client as api
+from dask_provider.hooks.kubernetes.access import Access, load_access
+from dask_provider.hooks.kubernetes.client import ApiError, Client
+
+Object = dict[str, Any]
+
+
+async def access_of(conn_id: str | None) -> Access:
+    """Outside the event loop, which a connection of Airflow would block."""
+    from asgiref.sync import sync_to_async
+
+    access: Access = await sync_to_async(load_access)(conn_id)
+    return access
+
+
+async def find(k: Client, path: str) -> Object | None:
+    """The object, or ``None``."""
+    try:
+        return await k.get(path)
+    except ApiError as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+async def create(k: Client, path: str, wanted: Object) -> Object:
+    """Create it, or read the one that is there."""
+    try:
+        return await k.create(path, wanted)
+    except ApiError as error:
+        if error.reason != "AlreadyExists":
+            raise
+        return await k.get(f"{path}/{wanted['metadata']['name']}")
+
+
+async def ensure(k: Client, path: str, wanted: Object) -> None:
+    """Create it, unless it is there; it is not read, which for Secrets would be a right too many."""
+    try:
+        await k.create(path, wanted)
+    except ApiError as error:
+        if error.reason != "AlreadyExists":
+            raise
+
+
+async def delete_lease(k: Client, lease: Object) -> None:
+    """Ask for the end of a lease and of all that belongs to it.
+
+    :raises ApiError: 409 when it has changed since it was read.
+    """
+    meta = lease["metadata"]
+    path, version = api.jobs(meta["namespace"], meta["name"]), meta["resourceVersion"]
+    await k.delete(path, uid=meta["uid"], resource_version=version, propagation="Foreground")
+
+
+async def annotate(k: Client, found: Object, notes: Mapping[str, str]) -> Object:
+    """Write on a Job or a pod; returns it as it is then."""
+    meta = found["metadata"]
+    path = api.pods if "containers" in found["spec"] else api.jobs
+    body = {"metadata": {"annotations": {f"dask-provider/{name}": value for name, value in notes.items()}}}
+    return await k.patch(path(meta["namespace"], meta["name"]), body)
+
+
+async def pods_of(k: Client, job: Object) -> list[Object]:
+    """The pods of a Job."""
+    meta = job["metadata"]
+    found: list[Object] = (await k.list(api.pods(meta["namespace"]), labels={"job-name": meta["name"]}))["items"]
+    return found
+
+
+def newest(pods: list[Object]) -> Object | None:
+    """The one that was made last."""
+    return max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
+
+
+async def left_of(k: Client, namespace: str, name: str) -> list[str]:
+    """What is there of a cluster beside its lease, as ``Kind name``."""
+    labels = {"dask.org/cluster-name": name}
+    cluster, group, *listed = await asyncio.gather(
+        find(k, api.daskclusters(namespace, name)),
+        find(k, api.daskworkergroups(namespace, f"{name}-default")),
+        k.list(api.deployments(namespace), labels=labels),
+        k.list(api.services(namespace), labels=labels),
+        k.list(api.pods(namespace), labels=labels),
+    )
+    if cluster is not None and not _belongs(cluster, name):
+        raise ClusterFailed(f"there is a DaskCluster {name} in namespace {namespace} that is not ours: it stays")
+    found = [("DaskCluster", cluster), ("DaskWorkerGroup", group)]
+    for kind, answer in zip(("Deployment", "Service", "Pod"), listed, strict=True):
+        found += [(kind, item) for item in (answer or {})["items"]]
+    return [f"{kind} {item['metadata']['name']}" for kind, item in found if item is not None]
+
+
+async def workers_of(k: Client, handle: ClusterHandle) -> int | None:
+    """How many have joined, by the scheduler's own word; ``None`` while it does not answer."""
+    try:
+        seen = await k.proxy_get(
+            handle.details["namespace"], f"{handle.name}-scheduler", "http-dashboard", "api/v1/get_workers"
+        )
+    except ApiError:
+        return None
+    return int(seen["num_workers"])
+
+
+async def cause_of(k: Client, handle: ClusterHandle, *, age: float) -> causes.Cause | None:
+    """Why it is not ready."""
+    namespace, labels = handle.details["namespace"], {"dask.org/cluster-name": handle.name}
+    cluster, deployments, pods, warnings, no_nodes = await asyncio.gather(
+        find(k, api.daskclusters(namespace, handle.name)),
+        k.list(api.deployments(namespace), labels=labels),
+        k.list(api.pods(namespace), labels=labels),
+        k.list(api.events(namespace), fields="type=Warning"),
+        k.list(api.events(namespace), fields="reason=NotTriggerScaleUp"),
+    )
+    events = warnings["items"] + no_nodes["items"]
+    cause = causes.not_ready(cluster, deployments["items"], pods["items"], events, age=age)
+    if cause is not None and cause.pod is not None:
+        lines = []
+        with contextlib.suppress(ApiError):
+            async for _, line in k.log(namespace, cause.pod, follow=False, tail_lines=10):
+                lines.append(line)
+        said = " | ".join(line for line in lines if line.strip())
+        return causes.Cause(f"{cause.text}: {said or 'it wrote nothing'}", cause.fatal, cause.pod)
+    return cause
+
+
+def _belongs(cluster: Object, name: str) -> bool:
+    """Whether a DaskCluster is owned by a lease of that name."""
+    references = cluster["metadata"].get("ownerReferences") or []
+    return any(r["kind"] == "Job" and r["name"] == name for r in references)
+
+
+def condition(job: Object, kind: str) -> bool:
+    """Whether the Job says ``Complete``, ``Failed``, …"""
+    conditions = job.get("status", {}).get("conditions") or []
+    return any(c["type"] == kind and c["status"] == "True" for c in conditions)
+
+
+def over(job: Object) -> bool:
+    """Whether it has ended, or is being removed."""
+    return condition(job, "Complete") or condition(job, "Failed") or "deletionTimestamp" in job["metadata"]
+
+
+def note(made: Object, name: str) -> str | None:
+    """An annotation of ours."""
+    value: str | None = (made["metadata"].get("annotations") or {}).get(f"dask-provider/{name}")
+    return value

@@ -1,0 +1,83 @@
+"""The lease: a cluster ends without Airflow and without the operator, and not while it is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime
+
+import pytest
+from dask_provider.errors import ClusterFailed, ClusterGone
+from dask_provider.hooks import hook_of
+
+from tests.integration.kubernetes.place import Namespace
+from tests.integration.place import until
+
+SLEEPS = "import time; print('here', flush=True); time.sleep({seconds})"
+
+
+def clusters(place: Namespace) -> set[str]:
+    return {key for key in place.objects() if key.startswith("DaskCluster/")}
+
+
+def running(place: Namespace) -> list[str]:
+    return [pod["metadata"]["name"] for pod in place.pods()]
+
+
+async def test_idle_and_lifetime(place: Namespace) -> None:
+    """Four clusters at once; what each is to show takes its time."""
+    hook = hook_of("kubernetes")
+    specs = {
+        "idle": place.spec(idle_timeout=6),
+        "old": place.spec(idle_timeout=600, max_lifetime=60),
+        "busy": place.spec(idle_timeout=6),
+        "extended": place.spec(idle_timeout=6),
+    }
+    made = dict(zip(specs, await asyncio.gather(*(place.ready(s, name) for name, s in specs.items())), strict=True))
+    began = time.time()
+    await hook.extend(made["extended"], 600)
+    job = await place.submit(made["busy"], SLEEPS.format(seconds=25))
+    # A lease's pod that is taken away is replaced.
+    lease = f"dask-provider/role=lease,dask-provider/cluster={made['busy'].name}"
+    place.server.kubectl("delete", "pod", "-l", lease, "-n", place.name, "--wait=false")
+
+    names = {name: handle.name for name, handle in made.items()}
+    await until(lambda: f"DaskCluster/{names['idle']}" not in clusters(place), 60)
+    with pytest.raises(ClusterGone, match="idle_timeout: nothing to do for 6 s"):
+        await hook.check(made["idle"])
+    await hook.check(made["extended"])
+    await until(lambda: f"DaskCluster/{names['old']}" not in clusters(place), 90)
+    with pytest.raises(ClusterGone, match="max_lifetime"):
+        await hook.check(made["old"])
+    assert (await place.follow(job)).outcome.succeeded, "a running job is work, whatever it does"
+    assert time.time() - began > 20
+    await until(lambda: f"DaskCluster/{names['busy']}" not in clusters(place), 400)
+    await hook.check(made["extended"])
+    expires = datetime.fromisoformat(made["extended"].expires).timestamp()
+    assert expires == pytest.approx(began + 86400, abs=120)
+    await place.delete(made["extended"])
+
+
+async def test_with_the_operator_dead(place: Namespace) -> None:
+    server = place.server
+    await place.ready(place.spec(idle_timeout=8))
+    server.control("kill", "operator")
+    try:
+        await until(lambda: not running(place), 90)
+    finally:
+        server.control("start", "operator")
+    await until(lambda: not clusters(place), 60)
+
+
+async def test_deleted_while_the_operator_is_dead(place: Namespace) -> None:
+    hook, server = hook_of("kubernetes"), place.server
+    handle = await place.ready(place.spec())
+    server.control("kill", "operator")
+    try:
+        assert await hook.delete(handle, "deleted by the test") == "deleting"
+        with pytest.raises(ClusterFailed, match="waits for the Dask operator, which does not answer"):
+            await hook.wait_gone(handle, 30)
+        assert not running(place)
+    finally:
+        server.control("start", "operator")
+    assert await hook.wait_gone(handle, 60)

@@ -1,0 +1,85 @@
+"""A cluster on Kubernetes from its creation to the moment when nothing is left of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from dask_provider.errors import ClusterGone
+from dask_provider.hooks import hook_of
+from dask_provider.hooks.base import SpecChanged
+
+from tests.integration.kubernetes.place import Namespace
+from tests.integration.place import FIRST, retry
+
+SUM = """
+    import os
+    from distributed import Client
+    with Client() as client:
+        print("sum", sum(client.gather(client.map(lambda x: x * x, range(10)))))
+    with open(os.environ["DASK_JOB_RESULTS"] + "answer.txt", "w") as file:
+        file.write("285")
+"""
+
+
+async def test_a_whole_life(place: Namespace) -> None:
+    hook, owner, spec = hook_of("kubernetes"), place.owner("cluster"), place.spec(workers=2)
+    created = await hook.create(spec, owner, 1)
+    first = await place.wait_ready(hook, created)
+    assert first.uid == created.uid
+    assert first.scheduler_address == f"tcp://{owner.name}-scheduler.{place.name}.svc:8786"
+    owned = {key: item["metadata"] for key, item in place.objects().items() if key.startswith("DaskCluster/")}
+    assert [meta["ownerReferences"][0]["uid"] for meta in owned.values()] == [first.uid]
+
+    adopted = await hook.create(spec, owner, 2)
+    assert (adopted.uid, adopted.attempt) == (first.uid, 2)
+    with pytest.raises(SpecChanged, match=first.name) as changed:
+        await hook.create(replace(spec, threads=2), owner, 2)
+    assert changed.value.handle.uid == first.uid
+
+    job = await place.submit(first, SUM)
+    told = await place.follow(job)
+    assert told.outcome.succeeded, told.outcome
+    assert "sum 285" in told.lines
+    assert [message["kind"] for message in told.messages if message["kind"] != "place"][:2] == ["waiting", "started"]
+    assert (told.outcome.manifest["files"], told.outcome.manifest["bytes"]) == (1, 3)
+    again = await place.submit(first, SUM, attempt=retry(2))
+    assert (again.adopted, again.job_id, again.attempt) == (True, job.job_id, 2)
+    assert (await place.follow(again)).outcome == told.outcome
+
+    assert "attempt 2" in await hook.delete(adopted, "by attempt 1", attempt=1)
+    assert await hook.delete(replace(first, uid="another"), "not this one") == "already gone"
+    await hook.check(first)
+    await place.delete(first)
+    await place.assert_nothing_left(5)
+    assert await hook.delete(first, "again") == "already gone"
+    with pytest.raises(ClusterGone, match="deleted"):
+        await place.submit(first, SUM, attempt=FIRST)
+
+
+async def test_two_airflows_with_the_same_dag_and_run_never_meet(place: Namespace) -> None:
+    hook, spec = hook_of("kubernetes"), place.spec()
+    ours = await hook.create(spec, place.owner(instance="east"), 1)
+    theirs = await hook.create(spec, place.owner(instance="west"), 1)
+    assert ours.uid != theirs.uid
+    assert [handle.uid for handle in await hook.list(spec, "east")] == [ours.uid]
+    assert [handle.uid for handle in await hook.list(spec, "west")] == [theirs.uid]
+    assert await hook.list(spec, "eas") == []
+    await place.delete(ours)
+    await hook.check(theirs)
+    assert (await hook.find(spec, place.owner(instance="west"))).uid == theirs.uid
+    assert await hook.find(spec, place.owner(instance="north")) is None
+    await place.delete(theirs)
+
+
+async def test_the_same_name_again_right_after_its_end(place: Namespace) -> None:
+    """The operator swallows a cluster that comes while it still removes another one of the name."""
+    hook, spec, owner = hook_of("kubernetes"), place.spec(), place.owner("cluster")
+    first = await place.ready(spec)
+    assert await hook.delete(first, "deleted by the test") == "deleting"
+    second = await hook.create(spec, owner, 1)
+    assert second.uid != first.uid
+    with pytest.raises(ClusterGone):
+        await hook.check(first)
+    await place.wait_ready(hook, second)
+    await place.delete(second)

@@ -1,0 +1,163 @@
+"""What cannot be, told before anything is created or as soon as it is known, and then gone again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import pytest
+from dask_provider.errors import ClusterFailed, InvalidInput
+from dask_provider.hooks import hook_of
+from dask_provider.hooks.kubernetes.rights import role_rules
+
+from tests.integration.kubernetes.manifests import dask_cluster
+from tests.integration.kubernetes.place import KINDS, Namespace
+from tests.servers.kubernetes import DASK_IMAGE, KubernetesServer
+
+CRASHING = [{"name": "scheduler", "image": DASK_IMAGE, "args": ["sh", "-c", "echo oh no; exit 3"]}]
+FAILS: dict[str, tuple[dict[str, Any], str]] = {
+    "image": ({"image": "no.such.host.invalid/dask:1"}, "the image no.such.host.invalid/dask:1 cannot be pulled"),
+    "account": ({"service_account": "nobody-there"}, "service account.*nobody-there"),
+    "secret": ({"env_from": [{"secretRef": {"name": "no-such-secret"}}]}, "no-such-secret"),
+    "crash": (
+        {"manifest_overrides": {"spec": {"scheduler": {"spec": {"containers": CRASHING}}}}},
+        "scheduler.*exit code 3.*oh no",
+    ),
+    "volume": (
+        {
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "no-such-claim"}}],
+            "volume_mounts": [{"name": "data", "mountPath": "/data"}],
+        },
+        "no-such-claim",
+    ),
+}
+
+
+async def test_causes_are_named_before_the_time_out(place: Namespace) -> None:
+    hook = hook_of("kubernetes")
+
+    async def cause(name: str) -> str:
+        handle = await hook.create(place.spec(**FAILS[name][0]), place.owner(name), 1)
+        try:
+            async for readiness in hook.wait_ready(handle):
+                assert not readiness.ready
+        except ClusterFailed as error:
+            return str(error)
+        finally:
+            await hook.delete(handle, "it did not become ready")
+        return "it became ready"
+
+    texts = await asyncio.gather(*map(cause, FAILS))
+    for text, (_, words) in zip(texts, FAILS.values(), strict=True):
+        assert "is not ready after" not in text, "only at the time-out"
+        assert re.search(words, text), text
+
+
+async def test_more_than_any_node_has_is_named_while_it_waits(place: Namespace) -> None:
+    hook = hook_of("kubernetes")
+    spec = place.spec(worker_resources={"cpu": "500", "memory": "200Mi"}, ready_timeout=15)
+    handle = await hook.create(spec, place.owner("cluster"), 1)
+    with pytest.raises(ClusterFailed, match=r"not ready after 15 s.*worker: no node takes it: .*Insufficient cpu"):
+        async for _ in hook.wait_ready(handle):
+            pass
+    await place.delete(handle)
+
+
+async def test_a_quota_that_can_never_be_met(place: Namespace) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small", "namespace": place.name}}
+    place.server.apply({**quota, "spec": {"hard": {"requests.memory": "250Mi"}}})
+    hook = hook_of("kubernetes")
+    spec = place.spec(worker_resources={"cpu": "50m", "memory": "300Mi"})
+    handle = await hook.create(spec, place.owner("cluster"), 1)
+    with pytest.raises(ClusterFailed, match=r"quota small: requested requests\.memory=300Mi"):
+        async for _ in hook.wait_ready(handle):
+            pass
+    await place.delete(handle)
+
+
+async def test_a_namespace_that_does_not_exist(place: Namespace) -> None:
+    admin = json.dumps({"conn_type": "kubernetes", "extra": {"kube_config_path": str(place.server.kubeconfig)}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_ADMIN", admin)
+        with pytest.raises(InvalidInput, match=r"^KubernetesCluster\.namespace: 'nowhere'.* a namespace that exists"):
+            await hook_of("kubernetes").create(place.spec(conn_id="admin", namespace="nowhere"), place.owner(), 1)
+
+
+async def test_every_missing_right_is_named(place: Namespace) -> None:
+    rules = [rule for rule in role_rules() if rule["resources"] != ["configmaps"]]
+    rules = [
+        {**rule, "verbs": [v for v in rule["verbs"] if (rule["resources"], v) != (["jobs"], "delete")]}
+        for rule in rules
+    ]
+    kubeconfig = place.server.service_account(place.name, "weak", rules)
+    weak = json.dumps({"conn_type": "kubernetes", "extra": {"kube_config_path": str(kubeconfig)}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_WEAK", weak)
+        with pytest.raises(
+            ClusterFailed, match=rf"lacks rights in namespace {place.name}: delete jobs\.batch, create configmaps;"
+        ):
+            await hook_of("kubernetes").create(place.spec(conn_id="weak"), place.owner(), 1)
+    await place.assert_nothing_left(0)
+
+
+async def test_what_somebody_else_made_under_the_name_is_never_touched(place: Namespace) -> None:
+    hook, owner = hook_of("kubernetes"), place.owner("cluster")
+    foreign = dask_cluster(owner.name, place.name, workers=0)
+    place.server.apply(foreign)
+    with pytest.raises(ClusterFailed, match=f"DaskCluster {owner.name} in namespace {place.name} that is not ours"):
+        await hook.create(place.spec(), owner, 1)
+    assert await hook.find(place.spec(), owner) is None
+    kept = place.server.get("daskcluster", owner.name, "-n", place.name)
+    assert "deletionTimestamp" not in kept["metadata"]
+    place.server.kubectl("delete", "daskclusters,daskworkergroups", "--all", "-n", place.name)
+
+
+async def test_operator_missing_and_crds_too_old(kubernetes_api: KubernetesServer, api_namespace: str) -> None:
+    """On a server of its own: it changes what all namespaces share."""
+    crds = json.loads(kubernetes_api.kubectl("get", "crd", "-o", "json"))["items"]
+    place = Namespace(kubernetes_api, api_namespace, kubernetes_api.state)
+    extra = {"kube_config_path": str(kubernetes_api.kubeconfig), "namespace": api_namespace}
+    hook = hook_of("kubernetes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_KUBERNETES_TESTS", json.dumps({"conn_type": "kubernetes", "extra": extra}))
+        patch.setenv("AIRFLOW__DASK__STAGING", place.staging)
+        try:
+            old = next(crd for crd in crds if crd["spec"]["names"]["kind"] == "DaskCluster")
+            pruned = json.loads(json.dumps(old))
+            worker = pruned["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"][
+                "worker"
+            ]
+            del worker["properties"]["spec"]["properties"]["enableServiceLinks"]
+            pruned["metadata"] = {"name": old["metadata"]["name"]}
+            kubernetes_api.kubectl("replace", "-f", "-", input=json.dumps(pruned))
+            await _becomes(hook, place, r"drops spec\.worker\.spec\.enableServiceLinks of the DaskCluster.*too old")
+            kubernetes_api.kubectl("delete", "crd", *[crd["metadata"]["name"] for crd in crds])
+            await _becomes(
+                hook, place, r"does not know daskautoscalers, daskclusters, daskworkergroups; .*helm install"
+            )
+        finally:
+            for crd in crds:
+                crd["metadata"] = {"name": crd["metadata"]["name"]}
+            kubernetes_api.kubectl(
+                "apply",
+                "--server-side",
+                "--force-conflicts",
+                "-f",
+                "-",
+                input=json.dumps({"apiVersion": "v1", "kind": "List", "items": crds}),
+            )
+    kubernetes_api.wait(60, "the CRDs", lambda: kubernetes_api.answers("get", KINDS, "-n", api_namespace))
+    assert not place.objects()
+
+
+async def _becomes(hook: Any, place: Namespace, words: str) -> None:
+    """The API server takes a moment to serve a changed CRD."""
+    for _ in range(60):
+        with pytest.raises(ClusterFailed) as refused:
+            await hook.create(place.spec(), place.owner(), 1)
+        if re.search(words, str(refused.value)):
+            return
+        await asyncio.sleep(0.5)
+    pytest.fail(f"{words!r} is not in: {refused.value}")

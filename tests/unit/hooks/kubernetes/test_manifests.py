@@ -1,0 +1,391 @@
+"""What is created on Kubernetes: built from spec and owner without asking anybody."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import re
+from typing import Any
+
+import pytest
+from dask_provider.clusters import KubernetesCluster
+from dask_provider.errors import InvalidInput
+from dask_provider.hooks.kubernetes import job_manifests, manifests
+from dask_provider.hooks.kubernetes.own_manifest import merged, parse_manifest
+from dask_provider.jobs import Bundle, Job, make_bundle
+from dask_provider.owner import Owner
+
+OWNER = Owner("prod", "flights_daily", "scheduled__2026-08-01", "etl")
+NAME = OWNER.name
+ADDRESS = f"{NAME}-scheduler.team-a.svc:8786"
+RICH = KubernetesCluster(
+    image="localhost/dask:1",
+    image_pull_secrets=["registry"],
+    service_account="etl",
+    run_as_user=1000,
+    node_selector={"pool": "etl"},
+    tolerations=[{"key": "etl", "operator": "Exists"}],
+    spot={"cloud.google.com/gke-spot": "true"},
+    labels={"team": "a"},
+    annotations={"acme.com/ticket": "No. 7"},
+    env={"A": "1"},
+    env_from=[{"secretRef": {"name": "db"}}],
+    volumes=[{"name": "data", "nfs": {"server": "nas", "path": "/"}}],
+    volume_mounts=[{"name": "data", "mountPath": "/data"}],
+    packages={"conda": ["optuna", "scikit-learn"]},
+    service_type="NodePort",
+    node_port=30001,
+    worker_args=["--resources", "GPU=1"],
+    worker_groups=[{"name": "gpu", "workers": 1, "resources": {"nvidia.com/gpu": 1}, "env": {"B": "2"}}],
+    tls=True,
+)
+
+
+def cluster_of(spec: KubernetesCluster, manifest: dict[str, Any] | None = None) -> dict[str, Any]:
+    return manifests.dask_cluster(spec, OWNER, namespace="team-a", manifest=manifest)
+
+
+def parts(cluster: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
+    scheduler, worker = (cluster["spec"][part]["spec"] for part in ("scheduler", "worker"))
+    return scheduler, scheduler["containers"][0], worker, worker["containers"][0]
+
+
+def env_of(container: dict[str, Any]) -> dict[str, str]:
+    return {item["name"]: item["value"] for item in container["env"]}
+
+
+def test_a_plain_cluster() -> None:
+    made = cluster_of(KubernetesCluster(workers=(2, 5), threads=2, env={"A": "1"}))
+    scheduler, scheduling, worker, working = parts(made)
+    assert (made["kind"], made["metadata"]["name"], made["spec"]["worker"]["replicas"]) == ("DaskCluster", NAME, 2)
+    assert scheduling["args"] == ["dask", "scheduler"], "dask-scheduler is gone since distributed 2026.6"
+    assert working["args"][:8] == [
+        *("dask", "worker", "--name", "$(DASK_WORKER_NAME)", "--nthreads", "2"),
+        *("--memory-limit", str(4 * 2**30 - 100 * 2**20)),
+    ]
+    assert "distributed.http.scheduler.api" in env_of(scheduling)["DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES"]
+    assert env_of(working) == {"A": "1", "DASK_SCHEDULER_ADDRESS": f"tcp://{ADDRESS}"}
+    service = made["spec"]["scheduler"]["service"]
+    assert service["selector"] == {"dask.org/cluster-name": NAME, "dask.org/component": "scheduler"}
+    named = {port["name"]: port["targetPort"] for port in service["ports"]}
+    assert (
+        named
+        == {port["name"]: port["name"] for port in scheduling["ports"]}
+        == {name: name for name in ("tcp-comm", "http-dashboard")}
+    )
+    assert "livenessProbe" not in scheduling
+    assert "idleTimeout" not in made["spec"], "the operator's own is unsafe"
+    for pod in (scheduler, worker):
+        assert (pod["automountServiceAccountToken"], pod["enableServiceLinks"]) == (False, False)
+        assert "nodeSelector" not in pod
+
+
+def test_every_wish_reaches_the_pods_it_is_meant_for() -> None:
+    made = cluster_of(RICH)
+    scheduler, _, worker, working = parts(made)
+    job = job_manifests.job(made, BUNDLE, "x-1", 1, resources=RICH.job_quantities)["spec"]["template"]["spec"]
+    lease = manifests.lease(RICH, OWNER, 1, made, script="pass")["spec"]["template"]["spec"]
+    (group,) = manifests.worker_groups(RICH, OWNER, namespace="team-a")
+    grouped = group["spec"]["worker"]["spec"]
+    for pod in (scheduler, worker, job, lease, grouped):
+        assert (pod["serviceAccountName"], pod["imagePullSecrets"]) == ("etl", [{"name": "registry"}])
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["containers"][0]["image"] == "localhost/dask:1"
+        assert pod["containers"][0]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert {"key": "etl", "operator": "Exists"} in pod["tolerations"]
+        assert pod["nodeSelector"]["pool"] == "etl"
+    for pod in (scheduler, worker, job, grouped):
+        container = pod["containers"][0]
+        assert env_of(container)["EXTRA_CONDA_PACKAGES"] == "optuna scikit-learn"
+        assert [item["secretRef"]["name"] for item in container["envFrom"]] == ["db", f"{NAME}-tls"]
+        assert {"name": "data", "mountPath": "/data"} in container["volumeMounts"]
+        assert RICH.volumes[0] in pod["volumes"]
+    for pod in (worker, grouped):
+        assert pod["nodeSelector"]["cloud.google.com/gke-spot"] == "true"
+        assert {"key": "cloud.google.com/gke-spot", "operator": "Equal", "value": "true"} in pod["tolerations"]
+        assert "affinity" not in pod
+        assert env_of(pod["containers"][0])["DASK_SCHEDULER_ADDRESS"] == f"tls://{ADDRESS}"
+        assert pod["containers"][0]["args"][-2:] == ["--resources", "GPU=1"]
+    for pod in (scheduler, job, lease):
+        (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        assert term["matchExpressions"] == [
+            {"key": "cloud.google.com/gke-spot", "operator": "NotIn", "values": ["true"]}
+        ]
+        assert "cloud.google.com/gke-spot" not in pod["nodeSelector"]
+    assert (env_of(grouped["containers"][0])["B"], "B" in env_of(working)) == ("2", False)
+    assert (group["metadata"]["name"], group["spec"]["cluster"]) == (f"{NAME}-gpu", NAME)
+    assert [port.get("nodePort") for port in made["spec"]["scheduler"]["service"]["ports"]] == [30001, None]
+    for annotated in (made["metadata"], group["metadata"]):
+        assert annotated["labels"]["team"] == "a"
+        assert annotated["annotations"]["acme.com/ticket"] == "No. 7"
+
+
+def test_spot_is_said_in_each_term_of_an_affinity_of_the_user() -> None:
+    required = "requiredDuringSchedulingIgnoredDuringExecution"
+    zones = [{"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]} for zone in "ab"]
+    affinity = {"podAntiAffinity": {}, "nodeAffinity": {required: {"nodeSelectorTerms": zones}}}
+    scheduler, _, worker, _ = parts(cluster_of(KubernetesCluster(affinity=affinity, spot={"spot": "yes"})))
+    terms = scheduler["affinity"]["nodeAffinity"][required]["nodeSelectorTerms"]
+    assert [[each["key"] for each in term["matchExpressions"]] for term in terms] == [["zone", "spot"]] * 2
+    assert worker["affinity"] == affinity
+
+
+def test_labels_and_owner() -> None:
+    odd = Owner("Acme: night & day " * 5, "d", "r", "t", 3)
+    made = cluster_of(KubernetesCluster())
+    for owner, name in ((OWNER, "prod"), (odd, None)):
+        labels = manifests.labels(owner, "job", cluster="other")
+        for value in labels.values():
+            assert re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", value)
+        assert name in (None, labels["dask-provider/instance"])
+        assert labels["dask-provider/cluster"] == "other"
+        selector = manifests.select(instance=owner.instance, role="job").split(",")
+        assert set(selector) <= {f"{key}={value}" for key, value in labels.items()}
+    assert manifests.owner_of(made) == OWNER
+    assert manifests.owner_of({"metadata": {"annotations": manifests.owner_note(odd)}}) == odd
+    lease = {"metadata": {"name": NAME, "uid": "u-1"}}
+    (reference,) = manifests.owned(made, lease)["metadata"]["ownerReferences"]
+    assert (reference["apiVersion"], reference["kind"], reference["uid"]) == ("batch/v1", "Job", "u-1")
+    assert "ownerReferences" not in made["metadata"]
+
+
+def test_the_lease() -> None:
+    spec = KubernetesCluster(workers=(1, 3), max_lifetime="2h", idle_timeout=90, ready_timeout="2 min")
+    made = manifests.lease(spec, OWNER, 3, cluster_of(spec), script="print('lease')")
+    assert (made["metadata"]["name"], made["metadata"]["namespace"]) == (NAME, "team-a")
+    assert (made["spec"]["activeDeadlineSeconds"], made["spec"]["ttlSecondsAfterFinished"]) == (7200, 0)
+    assert made["spec"]["backoffLimit"] > 10**5, "a lost pod is replaced for as long as the lease lasts"
+    notes = made["metadata"]["annotations"]
+    assert (notes["dask-provider/spec-hash"], notes["dask-provider/attempt"]) == (spec.hash(), "3")
+    handle = json.loads(notes["dask-provider/handle"])
+    assert (handle["workers"], handle["min_workers"], handle["ready_timeout"], handle["tls"]) == ([1, 3], 1, 120, False)
+    template = made["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    url = f"http://{NAME}-scheduler.team-a.svc:8787/"
+    assert container["command"][:4] == ["python3", "-I", "-u", "-c"]
+    assert container["command"][4:] == ["print('lease')", url, "90", "120", "/etc/podinfo/annotations"]
+    assert "env" not in container
+    assert "envFrom" not in container
+    assert template["spec"]["automountServiceAccountToken"] is False
+    assert template["metadata"]["labels"]["sidecar.istio.io/inject"] == "false", "a Job with a proxy never ends"
+
+
+def test_certificates_serve_all_three_roles() -> None:
+    made = manifests.tls_secret(OWNER, {"ca": "CA", "cert": "CERT", "key": "KEY"}, namespace="team-a")
+    values = made["stringData"]
+    assert values["DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION"] == "True"
+    assert sum(value == "CERT" for value in values.values()) == sum(value == "KEY" for value in values.values()) == 3
+    assert manifests.autoscaler(OWNER, namespace="team-a", low=0, high=4)["spec"] == {
+        "cluster": NAME,
+        "minimum": 0,
+        "maximum": 4,
+    }
+
+
+# --- jobs ---
+
+BUNDLE = make_bundle(
+    Job(script=("flights.py", b"print(1)"), py_files={"lib.py": b"x = 1"}, files={"a b": b"\0"}), OWNER, "s3://stage/"
+)
+
+
+def test_the_job_finds_every_file_where_the_runtime_looks() -> None:
+    cluster = cluster_of(KubernetesCluster(image="dask:1", tls=True))
+    cluster["metadata"]["annotations"]["kopf.zalando.org/last-handled-configuration"] = "{}"  # as read from the API
+    made = job_manifests.job(cluster, BUNDLE, f"{NAME}-2", 2, resources=KubernetesCluster().job_quantities)
+    spec, template = made["spec"], made["spec"]["template"]
+    assert (spec["suspend"], spec["backoffLimit"], spec["ttlSecondsAfterFinished"]) == (True, 0, 86400)
+    assert "activeDeadlineSeconds" not in spec
+    (container,) = template["spec"]["containers"]
+    assert container["args"][:4] == [
+        *("python", "/dask-bundle/dask_job_runtime.pyz", "job", "/dask-bundle/job.json")
+    ], "args: the entry point of the image may install packages"
+    files = job_manifests.bundle_config_map(made, BUNDLE, b"{}")
+    volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
+    assert volumes["dask-bundle"]["configMap"]["name"] == files["metadata"]["name"] == f"{NAME}-2"
+    placed = {item["path"]: files["binaryData"][item["key"]] for item in volumes["dask-bundle"]["configMap"]["items"]}
+    assert {path: base64.b64decode(text) for path, text in placed.items()} == {**BUNDLE.files, "job.json": b"{}"}
+    assert all(re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key) for key in files["binaryData"])
+    notes = made["metadata"]["annotations"]
+    assert notes["dask-provider/results"] == BUNDLE.results(f"{NAME}-2")
+    assert (notes["dask-provider/spec-hash"], notes["dask-provider/attempt"]) == (BUNDLE.spec_hash, "2")
+    assert not any("kopf" in name for name in notes)
+    assert (files["metadata"]["labels"]["dask-provider/role"], spec["template"]["spec"]["restartPolicy"]) == (
+        "bundle",
+        "Never",
+    )
+    limited = job_manifests.job(cluster, BUNDLE, "x", 1, resources={}, deadline_seconds=60, keep_seconds=5)["spec"]
+    assert (limited["activeDeadlineSeconds"], limited["ttlSecondsAfterFinished"]) == (60, 5)
+
+
+def test_a_job_takes_the_command_of_a_scheduler_that_has_one() -> None:
+    cluster = cluster_of(KubernetesCluster())
+    scheduler = parts(cluster)[1]
+    scheduler["command"] = scheduler.pop("args")
+    cluster["spec"]["scheduler"]["spec"]["containers"].insert(0, {"name": "sidecar", "image": "x"})
+    made = job_manifests.job(cluster, BUNDLE, "x", 1, resources={})
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    assert (container["command"][0], "args" in container) == ("python", False)
+
+
+def test_a_bundle_that_no_config_map_holds() -> None:
+    large = Bundle(OWNER, "0", {"work/table.csv": b"x" * 999_999}, {}, "s3://stage/")
+    job = job_manifests.job(cluster_of(KubernetesCluster()), large, "x", 1, resources={})
+    job_manifests.bundle_config_map(job, large, b"x")
+    with pytest.raises(InvalidInput, match=r"976\.6 KiB.*work/table\.csv.*put larger files at a URI"):
+        job_manifests.bundle_config_map(job, large, b"xx")
+
+
+# --- what users write themselves ---
+
+
+def test_overrides_are_laid_over() -> None:
+    overrides = {
+        "metadata": {"labels": {"cost": "7"}},
+        "spec": {
+            "worker": {
+                "spec": {
+                    "priorityClassName": "low",
+                    "terminationGracePeriodSeconds": None,
+                    "containers": [
+                        {"name": "worker", "env": [{"name": "B", "value": "2"}]},
+                        {"name": "x", "image": "y"},
+                    ],
+                }
+            }
+        },
+    }
+    made = cluster_of(KubernetesCluster(env={"A": "1"}, manifest_overrides=overrides))
+    _, _, worker, working = parts(made)
+    assert env_of(working) == {"A": "1", "B": "2", "DASK_SCHEDULER_ADDRESS": f"tcp://{ADDRESS}"}
+    assert (worker["priorityClassName"], "terminationGracePeriodSeconds" in worker) == ("low", False)
+    assert [container["name"] for container in worker["containers"]] == ["worker", "x"]
+    assert made["metadata"]["labels"]["cost"] == "7"
+    assert manifests.owner_of(made) == OWNER
+    assert merged({"a": [1, 2], "b": {"c": 1}}, {"a": (3,), "b": {"d": {"e": None}}}) == {
+        "a": [3],
+        "b": {"c": 1, "d": {}},
+    }
+    with pytest.raises(InvalidInput, match=r"manifest_overrides.*a list of containers"):
+        cluster_of(KubernetesCluster(manifest_overrides={"spec": {"worker": {"spec": {"containers": None}}}}))
+
+
+#: as printed in a tutorial, mistakes included
+PRINTED = """\
+# dask-cluster.yaml
+apiVersion: kubernetes.dask.org/v1
+kind: DaskCluster
+metadata:
+  name: my-dask
+spec:
+  worker:
+    replicas: 2 # specifying number of workers
+    spec:
+      volumes:
+        - name: data
+          hostPath:
+            path: /data
+            type: DirectoryOrCreate
+      containers:
+        - name: worker
+        image: "ghcr.io/dask/dask:latest"
+        imagePullPolicy: "IfNotPresent"
+        args: [dask, worker, --name, $(DASK_WORKER_NAME), --dashboard, --dashboard-address, "8788"]
+        ports:
+          - name: http-dashboard
+            containerPort: 8788
+  scheduler:
+    spec:
+      containers:
+      - name: scheduler
+        image: "ghcr.io/dask/dask:latest"
+        args: [dask, scheduler]
+        ports:
+          - name: tcp-comm
+            containerPort: 8786
+          - name: http-dashboard
+            containerPort: 8787
+    service:
+      type: NodePort
+      selector:
+        dask.org/cluster-name: my-dask
+        dask.org/component: scheduler
+      ports:
+      - name: dask-tcp-comm
+        port: 8786
+        targetPort: "tcp-comm"
+      - name: dask-http-dashboard
+        port: 8787
+        targetPort: "http-dashboard"
+"""
+VALID = (
+    PRINTED.replace("        - name: worker\n        image", "        - name: worker\n          image")
+    .replace("        imagePullPolicy", "          imagePullPolicy")
+    .replace("        args: [dask, worker", "          args: [dask, worker")
+    .replace("        ports:\n          - name: http-dashboard\n            containerPort: 8788", "")
+    .replace("dask-tcp-comm", "tcp-comm")
+    .replace("dask-http-dashboard", "http-dashboard")
+)
+
+
+def test_an_own_manifest_gets_owner_address_and_certificates() -> None:
+    manifest = parse_manifest(VALID)
+    before = copy.deepcopy(manifest)
+    spec = KubernetesCluster(manifest="s3://acme/dask.yaml", tls=True, env={"A": "1"}, labels={"team": "a"})
+    made = cluster_of(spec, manifest)
+    _, scheduling, worker, working = parts(made)
+    assert manifest == before
+    assert (made["metadata"]["name"], made["metadata"]["namespace"]) == (NAME, "team-a")
+    assert made["metadata"]["labels"]["team"] == "a"
+    assert made["spec"]["scheduler"]["service"]["selector"]["dask.org/cluster-name"] == NAME
+    assert made["spec"]["scheduler"]["service"]["type"] == "NodePort"
+    assert "distributed.http.scheduler.api" in str(scheduling["env"])
+    assert env_of(working) == {"A": "1", "DASK_SCHEDULER_ADDRESS": f"tls://{ADDRESS}"}
+    assert working["envFrom"] == scheduling["envFrom"] == [{"secretRef": {"name": f"{NAME}-tls"}}]
+    assert worker["volumes"][0]["hostPath"]["path"] == "/data"
+    lease = manifests.lease(spec, OWNER, 1, made, script="pass")
+    assert lease["spec"]["template"]["spec"]["containers"][0]["image"] == "ghcr.io/dask/dask:latest"
+    other = cluster_of(spec, parse_manifest(VALID.replace("/data", "/other")))
+    assert manifests.spec_hash(spec, made) != manifests.spec_hash(spec, other), "one path, another content"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            PRINTED,
+            r"image: \"ghcr.io/dask/dask:latest\".*line 17, column 9: .*begins in line 16: compare the indentation",
+        ),
+        ("a: b: c", "line 1"),
+        ("kind: \x00", "valid YAML"),
+        ("", "0 documents"),
+        ("just text", "one document"),
+        (VALID + "---\nkind: DaskJob\n", "2 documents"),
+        (VALID.replace("DaskCluster", "DaskJob"), r"'kind': 'DaskJob'.*kind: DaskCluster"),
+        (VALID.replace("org/v1", "org/v1beta1"), "apiVersion: kubernetes.dask.org/v1"),
+        (VALID.replace("name: my-dask", "name: my.dask"), r"metadata.name.*at most 53"),
+        (VALID.replace("name: my-dask", "name: <your_cluster_name>"), "<your_cluster_name>"),
+        (VALID.replace("    service:", "    srvice:"), r"spec.scheduler.srvice.*spec, service, metadata"),
+        (VALID[: VALID.index("    service:")], "spec.scheduler.service"),
+        (VALID.replace("- name: tcp-comm\n        port", "- name: dask-tcp-comm\n        port"), "port named tcp-comm"),
+        (VALID.replace("port: 8787\n", "port: 80\n"), r"8787 \(targetPort is free\)"),
+        (VALID.replace('targetPort: "tcp-comm"', "targetPort: comm"), "a port of the scheduler's container"),
+        (VALID.replace("  worker:", "  idleTimeout: 60\n  worker:"), "idle_timeout of the spec"),
+        (VALID.replace("        - name: worker\n", "        - command: [x]\n"), "containers with name, image"),
+        (VALID.replace("name: my-dask\n", "labels: {a: true}\n", 1), r"metadata.labels.*true and 1 are no text"),
+    ],
+)
+def test_a_manifest_that_cannot_be(text: str, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said) as refused:
+        parse_manifest(text)
+    assert refused.value.field.startswith("KubernetesCluster.manifest")
+
+
+def test_a_manifest_that_contradicts_the_spec() -> None:
+    spec = KubernetesCluster(manifest="x.yaml", workers=3)
+    with pytest.raises(InvalidInput, match=r"spec.worker.replicas': 2.*3 as in workers=3"):
+        cluster_of(spec, parse_manifest(VALID))
+    manifest = parse_manifest(VALID.replace("  name: my-dask", "  namespace: other"))
+    with pytest.raises(InvalidInput, match=r"metadata.namespace': 'other'.*team-a as in the spec"):
+        cluster_of(KubernetesCluster(manifest="x.yaml"), manifest)
