@@ -82,7 +82,7 @@ def _checked(described: dict[str, Any]) -> dict[str, str | None]:
 async def progress(client: Client) -> dict[str, Any]:
     """Counts of the whole cluster now: tasks done and known, erred, bytes in memory; names of workers by their ids.
 
-    A worker that its nanny starts again keeps name and perhaps address, but gets another id.
+    A worker that its nanny starts again keeps name and perhaps address, but gets another id. So does a scheduler.
     """
 
     # Nested, so that it is pickled by value: the scheduler has no copy of this module.
@@ -91,6 +91,7 @@ async def progress(client: Client) -> dict[str, Any]:
         done = sum(prefix.state_counts["memory"] for prefix in dask_scheduler.task_prefixes.values())
         tasks = dask_scheduler.tasks.values()
         return {
+            "scheduler": dask_scheduler.id,
             "done": done,
             "total": done + sum(1 for task in tasks if task.state in open_states),
             "erred": sum(1 for task in tasks if task.state == "erred"),

@@ -81,6 +81,7 @@ class _Run:
         self._stop = asyncio.Event()
         self._stop_reason: tuple[str, str] = ("cancelled", "cancelled")
         self._seen: dict[str, Any] = {}
+        self._scheduler = ""
         self._done_before = 0
         self._lost_workers = 0
 
@@ -133,7 +134,8 @@ class _Run:
         if self._job["results"].startswith(("file://", "/")):
             Path(self._job["results"].removeprefix("file://")).mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(Exception):
-            self._done_before = (await progress(client))["done"]
+            before = await progress(client)
+            self._scheduler, self._done_before = before["scheduler"], before["done"]
         program = await Program.start(command, self._environment(modules), work)
         try:
             return await self._watch(client, program, command)
@@ -196,6 +198,11 @@ class _Run:
 
     async def _count(self, client: Any) -> None:
         now = await progress(client)
+        scheduler = now.pop("scheduler")
+        self._scheduler = self._scheduler or scheduler
+        if scheduler != self._scheduler:
+            self._end("lost", "the scheduler was started anew: all that it held is gone")
+            return
         now |= {name: now[name] - self._done_before for name in ("done", "total")}
         gone = [name for identity, name in self._seen.get("workers", {}).items() if identity not in now["workers"]]
         self._lost_workers += len(gone)
