@@ -25,11 +25,17 @@ except ImportError:
 try:
     from airflow.sdk.exceptions import (
         AirflowFailException,
+        AirflowSkipException,
         AirflowTaskTimeout,
         TaskDeferralError,
     )
 except ImportError:
-    from airflow.exceptions import AirflowFailException, AirflowTaskTimeout, TaskDeferralError
+    from airflow.exceptions import (
+        AirflowFailException,
+        AirflowSkipException,
+        AirflowTaskTimeout,
+        TaskDeferralError,
+    )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AIRFLOW_3",
     "AirflowFailException",
+    "AirflowSkipException",
     "AirflowTaskTimeout",
     "BaseHook",
     "BaseOperator",
@@ -49,6 +56,7 @@ __all__ = [
     "TriggerEvent",
     "XComArg",
     "conf",
+    "counts_deferred",
     "current_context",
     "open_object_storage",
     "run_is_over",
@@ -127,6 +135,15 @@ def xcom_of_link(ti_key: Any, key: str) -> Any:
     except ImportError:
         from airflow.models.xcom import XCom
     return XCom.get_value(ti_key=ti_key, key=key)
+
+
+def counts_deferred() -> bool:
+    """Whether ``max_active_tis_per_dagrun`` counts deferred tasks, too; older Airflows forget about them."""
+    try:
+        from airflow.ti_deps.dependencies_states import ACTIVE_STATES  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 # --- stored results: connections and assets (storage.py, operators/results.py) ---

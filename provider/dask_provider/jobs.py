@@ -19,6 +19,8 @@ from dask_provider.owner import Owner
 
 #: the runtime as one file in every bundle
 ARCHIVE = "dask_job_runtime.pyz"
+#: stands in arguments and environment for the id of the job, which only the place knows (written as Kubernetes does it)
+JOB_ID = "$(DASK_JOB_ID)"
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -106,6 +108,10 @@ class Bundle:
             ``cluster_env``, which the job's own environment overrides.
         """
         env = {**of_place.pop("cluster_env"), **self.job["env"]}
+        env = {name: text.replace(JOB_ID, job_id) for name, text in env.items()}
+        program = dict(self.job["program"])
+        if "arguments" in program:
+            program["arguments"] = [text.replace(JOB_ID, job_id) for text in program["arguments"]]
         fields = {
             "version": 1,
             "job_id": job_id,
@@ -113,6 +119,7 @@ class Bundle:
             "manifest": self.manifest(job_id),
             **self.job,
             **of_place,
+            "program": program,
             "env": env,
         }
         return json.dumps(fields).encode()

@@ -14,7 +14,8 @@ class Owner:
     """Identity of a cluster or job: the same on every try, worker and triggerer.
 
     :param instance: ``[dask] instance`` of this Airflow; two Airflows that share a place differ in it.
-    :param task_id: task id, or the id of the group that owns a shared cluster.
+    :param task_id: task id, or the id of the group that owns a shared cluster. For one of many things that a task works
+        on: what it is called, a slash, and all that tells it from others (no id of Airflow has a slash).
     :param map_index: index of a mapped task or group, -1 when not mapped.
     """
 
@@ -29,7 +30,7 @@ class Owner:
         """Deterministic name: at most 50 characters of ``[a-z0-9-]``, starts with a letter, unique by its digest."""
         text = "\0".join([self.instance, self.dag_id, self.run_id, self.task_id, str(self.map_index)])
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-        return f"dask-{_slug(self.dag_id)}-{_slug(self.task_id)}-{digest}"
+        return f"dask-{_slug(self.dag_id)}-{_slug(self.task_id.partition('/')[0])}-{digest}"
 
     def labels(self) -> dict[str, str]:
         """The identity as plain text fields, for records and labels."""

@@ -8,6 +8,9 @@ import pytest
 
 from dev.airflow_server import AirflowServer
 from tests.system.calm import scenarios
+from tests.system.kubernetes import kubernetes_airflow
+
+__all__ = ["begun", "begun_on_2", "kubernetes_airflow"]
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from dask_provider import operators
 from dask_provider._compat import AIRFLOW_3
-from dask_provider.clusters import ExistingCluster, LocalCluster, TemporaryClusterSpec
+from dask_provider.clusters import ExistingCluster, KubernetesCluster, LocalCluster, TemporaryClusterSpec
 from dask_provider.errors import InvalidInput
 from dask_provider.owner import Owner
 from dask_provider.provider_info import get_provider_info
@@ -158,6 +158,8 @@ def test_fields_of_specs() -> None:
     assert set(FIRST_COLUMN.findall(listed)) == shared
     assert set(FIRST_COLUMN.findall(section(places / "local.md", "Local"))) == fields(LocalCluster) - shared
     assert set(FIRST_COLUMN.findall(section(places / "existing.md", "Existing"))) == fields(ExistingCluster) - shared
+    kubernetes = section(places / "kubernetes.md", "Kubernetes")
+    assert set(FIRST_COLUMN.findall(kubernetes)) == fields(KubernetesCluster) - shared
 
 
 @pytest.mark.parametrize("page", [README, DOCS / "places" / "index.md"], ids=name_of)

@@ -130,3 +130,14 @@ def test_the_runtime_is_one_file_that_runs_without_anything_else(tmp_path: Path)
     done = subprocess.run([sys.executable, "-I", "-S", path, "help"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "")
     assert done.stdout.startswith("commands: job JOB.JSON")
+
+
+def test_arguments_and_environment_may_name_the_job() -> None:
+    """The id holds the try that starts it, so what is adopted must not depend on it."""
+    job = Job(module="work", arguments=("out/$(DASK_JOB_ID)/a",), env={"OUT": "$(DASK_JOB_ID)"})
+    bundle = make_bundle(job, Owner("tests", "dag", "run", "task"), "file:///staging/")
+    place = {"scheduler": "tcp://s:1", "tls": None, "min_workers": 1, "ready_timeout": 1, "activity_file": None}
+    written = [json.loads(bundle.job_json(job_id, cluster_env={}, **place)) for job_id in ("job-1", "job-2")]
+    assert [one["program"]["arguments"] for one in written] == [["out/job-1/a"], ["out/job-2/a"]]
+    assert [one["env"]["OUT"] for one in written] == ["job-1", "job-2"]
+    assert bundle.job["program"]["arguments"] == ["out/$(DASK_JOB_ID)/a"]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         DaskScaleClusterOperator,
     )
     from dask_provider.operators.job import DaskJobOperator
+    from dask_provider.operators.kubernetes_job import KubernetesJobOperator
     from dask_provider.operators.reaper import DaskReapClustersOperator
     from dask_provider.operators.results import DaskStoreResultsOperator
 
@@ -21,6 +22,7 @@ _MODULES = {
     "DaskReapClustersOperator": "reaper",
     "DaskScaleClusterOperator": "cluster",
     "DaskStoreResultsOperator": "results",
+    "KubernetesJobOperator": "kubernetes_job",
 }
 __all__ = [
     "DaskCreateClusterOperator",
@@ -29,6 +31,7 @@ __all__ = [
     "DaskReapClustersOperator",
     "DaskScaleClusterOperator",
     "DaskStoreResultsOperator",
+    "KubernetesJobOperator",
 ]
 
 

@@ -74,6 +74,11 @@ async def start_cluster(
         raise
 
 
+def dashboard(handle: ClusterHandle) -> str:
+    """For the end of a log line; nothing where the place has none to show."""
+    return f"; dashboard {handle.dashboard_url}" if handle.dashboard_url else ""
+
+
 class DaskCreateClusterOperator(DaskOperator):
     """Creates a cluster, or finds the one that an earlier try made, and waits until it is ready.
 
@@ -127,7 +132,7 @@ class DaskCreateClusterOperator(DaskOperator):
 
     def _done(self, handle: ClusterHandle) -> dict[str, Any]:
         DaskDashboardLink.push(self._ti, handle.dashboard_url)
-        self.log.info("ready: %s, dashboard %s", handle.scheduler_address, handle.dashboard_url)
+        self.log.info("ready: %s%s", handle.scheduler_address, dashboard(handle))
         return handle.to_dict()
 
     async def _end(self, *, run_over: bool) -> None:

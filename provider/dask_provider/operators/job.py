@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dask_provider import config
@@ -11,13 +11,13 @@ from dask_provider.clusters.base import ClusterSpec
 from dask_provider.errors import ClusterFailed, ClusterGone, InvalidInput, JobFailed
 from dask_provider.handles import ClusterHandle, JobHandle
 from dask_provider.hooks import hook_of
-from dask_provider.hooks.base import ClusterHook, News
-from dask_provider.joblog import JobLog, failure_text
+from dask_provider.hooks.base import ClusterHook
+from dask_provider.joblog import failure_text
 from dask_provider.jobs import Bundle, Job, make_bundle, staged
 from dask_provider.links import DaskDashboardLink, DaskReportLink, DaskResultsLink
 from dask_provider.operators.ahead import check_ahead, known_ahead
-from dask_provider.operators.base import DaskOperator
-from dask_provider.operators.cluster import plan_of, start_cluster
+from dask_provider.operators.cluster import dashboard, plan_of, start_cluster
+from dask_provider.operators.following import FollowingOperator
 from dask_provider.operators.sources import pickle_call, read_files, read_script
 from dask_provider.outcomes import Outcome
 from dask_provider.sideloop import run_aside
@@ -27,7 +27,7 @@ from dask_provider.units import is_template
 RETRY_MARGIN = 120.0
 
 
-class DaskJobOperator(DaskOperator):
+class DaskJobOperator(FollowingOperator):
     """Runs a script, module or function beside a cluster, and follows it: output and progress are in the task log.
 
     Returns ``state``, ``job_id``, ``results`` and ``manifest`` (URIs), ``files``, ``bytes``, ``rows`` and, for a
@@ -137,6 +137,7 @@ class DaskJobOperator(DaskOperator):
     def _run(self, handle: ClusterHandle, bundle: Bundle) -> Any:
         hook, own = hook_of(handle.place), self._spec() is not None
         DaskDashboardLink.push(self._ti, handle.dashboard_url)
+        self._prepare_file()
         try:
             job = run_aside(hook.submit(handle, bundle, self.attempt()))
         except ClusterGone as gone:
@@ -146,10 +147,10 @@ class DaskJobOperator(DaskOperator):
             raise AirflowFailException(str(gone)) from gone
         self.stop_if_ended()
         self.log.info(
-            "job %s %s; dashboard %s",
+            "job %s %s%s",
             job.job_id,
             "goes on, an earlier try started it" if job.adopted else "submitted",
-            handle.dashboard_url,
+            dashboard(handle),
         )
         DaskResultsLink.push(self._ti, job.results)
         outcome, position = run_aside(self._follow(hook, job))
@@ -166,20 +167,6 @@ class DaskJobOperator(DaskOperator):
             self._defer(DaskJobTrigger(**records, **rest), "job_over", **records)
         return self._finish(job, handle, outcome or Outcome("unknown"))
 
-    async def _follow(self, hook: ClusterHook[Any], job: JobHandle) -> tuple[Outcome | None, int]:
-        show = JobLog(self.log)
-        position = 0
-
-        async def outcomes(source: AsyncIterator[News]) -> AsyncIterator[Outcome]:
-            nonlocal position
-            async for news in source:
-                show.show(news)
-                position = news.position
-                if news.outcome is not None:
-                    yield news.outcome
-
-        return await self.first(outcomes(hook.watch(job, position=0, eager=True)), job.place), position
-
     # --- the end ---
 
     def _finish(self, job: JobHandle, handle: ClusterHandle, outcome: Outcome) -> Any:
@@ -189,7 +176,9 @@ class DaskJobOperator(DaskOperator):
         if outcome.succeeded:
             if own:
                 run_aside(self._delete_own(handle))
-            return self._result(job, outcome)
+            published = self._publish_file(job)
+            result = self._result(job, outcome)
+            return {**result, **published} if published else result
         text = failure_text(job.job_id, outcome)
         last = self.attempt().last
         if own and last:
@@ -308,10 +297,10 @@ class DaskJobOperator(DaskOperator):
             script=read_script(self.script, self.conn_id) if self.script else None,
             module=self.module,
             call=pickle_call(self.python_callable, self.op_args, self.op_kwargs) if self.python_callable else None,
-            arguments=tuple(str(argument) for argument in self.arguments),
+            arguments=tuple(str(argument) for argument in self._filled(self.arguments)),
             files=read_files("files", self.files, self.conn_id),
             py_files=read_files("py_files", self.py_files, self.conn_id),
-            env=self.env,
+            env=self._filled(self.env),
             performance_report=self.performance_report,
         )
         return make_bundle(job, self._owner(), config.staging())

@@ -17,7 +17,7 @@ class DaskJobTrigger(WaitTrigger):
     """Fires ``{"outcome": …}``.
 
     :param job: record of the job.
-    :param cluster: record of its cluster.
+    :param cluster: record of its cluster; ``None``: a job that has none.
     :param own_cluster: whether the task made the cluster for itself, so that it ends with the task.
     :param position: how far the task has shown the output.
     """
@@ -25,7 +25,7 @@ class DaskJobTrigger(WaitTrigger):
     def __init__(
         self,
         job: dict[str, Any],
-        cluster: dict[str, Any],
+        cluster: dict[str, Any] | None,
         own_cluster: bool,
         position: int,
         waiter: TaskKey,
@@ -47,11 +47,12 @@ class DaskJobTrigger(WaitTrigger):
                 yield {"outcome": news.outcome.to_dict()}
 
     async def end(self, *, run_over: bool) -> None:
-        job, cluster = JobHandle.from_dict(self.job), ClusterHandle.from_dict(self.cluster)
+        job = JobHandle.from_dict(self.job)
         hook = hook_of(job.place)
         said = await hook.cancel(job)
         self.log.info("job %s: %s", job.job_id, said)
-        if said != TAKEN_OVER and (self.own_cluster or run_over):
+        if self.cluster is not None and said != TAKEN_OVER and (self.own_cluster or run_over):
+            cluster = ClusterHandle.from_dict(self.cluster)
             # A cluster of this task alone may be a later attempt's by now; that of a block is nobody's any more.
             attempt = cluster.attempt if self.own_cluster else None
             said = await hook.delete(cluster, "its task was ended", attempt=attempt)

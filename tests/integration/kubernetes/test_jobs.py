@@ -88,7 +88,6 @@ async def test_retries_and_clears(place: Namespace, cluster: ClusterHandle) -> N
     assert not again.adopted, "a failed job is started anew"
     assert await hook.cancel(again) == "cancelled"
     assert (await place.follow(again)).outcome.state in FAILED
-    assert await hook.cancel(again) == "already over"
 
 
 async def test_two_tries_that_submit_at_once_start_one_job(place: Namespace, cluster: ClusterHandle) -> None:

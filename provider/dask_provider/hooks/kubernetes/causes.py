@@ -214,7 +214,7 @@ def _of_container(
         return _crashed(pod, what, container, ended, scheduler_since)
     if reason in ("ContainerCreating", "PodInitializing"):
         told = [event.get("message", "") for event in _events(pod, events, "FailedMount", "FailedAttachVolume")]
-        if told:
+        if told and "failed to sync" not in told[-1]:  # the kubelet has not looked yet
             return Cause(f"{what}: a volume cannot be mounted: {told[-1]}", _lasts(told[-1]))
     return None
 

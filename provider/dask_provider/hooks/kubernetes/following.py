@@ -111,7 +111,7 @@ class _Follower:
                 await self._look()  # whoever ended it wrote last words meanwhile
                 self._runtime = self._runtime or self._last_words()
                 end = causes.job_end(self._job, self._pod, runtime=self._runtime) or end
-                yield News(position=self._position, outcome=self._outcome(end))
+                yield News(position=self._position, outcome=await self._outcome(end))
                 return
             cause = await self._cause()
             if cause is not None and cause.fatal:
@@ -136,6 +136,7 @@ class _Follower:
         since = rfc3339(self._position) if self._position else None
         lines = self._k.log(self._namespace, self._pod["metadata"]["name"], since_time=since, follow=True)
         batch: list[tuple[int, str]] = []
+        shown, new = self._position, False
         coming: asyncio.Task[tuple[int, str]] | None = None
         try:
             while True:
@@ -147,7 +148,10 @@ class _Follower:
                     except (StopAsyncIteration, ApiError):
                         break
                     coming = None
-                    if stamp > self._position:  # the API knows whole seconds only: the first ones were shown before
+                    # The API knows whole seconds only: the first ones were shown before. After them all are new, also
+                    # one that is older than the one before: the node reads the program's two outputs side by side.
+                    new = new or stamp > shown
+                    if new and stamp:
                         batch.append((stamp, line))
                     if len(batch) < BATCH:
                         continue
@@ -175,7 +179,7 @@ class _Follower:
             messages.append(message)
             if message["kind"] == "outcome":
                 self._runtime = read_outcome(message, missing="")
-        self._position = batch[-1][0]
+        self._position = max(self._position, *(stamp for stamp, _ in batch))
         self._tail.extend(lines)
         if lines and not self._eager and time.monotonic() - self._noted_at > NOTE_EVERY and self._job is not None:
             self._noted_at = time.monotonic()
@@ -186,11 +190,20 @@ class _Follower:
     def _last_words(self) -> Outcome | None:
         return None if self._plain or self._pod is None else _last_words(self._pod)
 
-    def _outcome(self, end: causes.JobEnd) -> Outcome:
+    async def _outcome(self, end: causes.JobEnd) -> Outcome:
         if not self._plain:
             return causes.outcome(end, self._runtime)
-        tail = [] if end.state == "succeeded" else list(self._tail)
+        tail = [] if end.state == "succeeded" else await self._last_lines()
         return Outcome(end.state, reason=end.reason, exit_code=end.exit_code, tail=tail)
+
+    async def _last_lines(self) -> list[str]:
+        """The end of a plain program's output, also of what somebody else has shown."""
+        lines: list[str] = []
+        if self._pod is not None and len(self._tail) < TAIL:
+            with contextlib.suppress(ApiError):  # the pod is gone
+                name = self._pod["metadata"]["name"]
+                lines = [line async for _, line in self._k.log(self._namespace, name, tail_lines=TAIL)]
+        return lines or list(self._tail)
 
     async def _cause(self) -> causes.Cause | None:
         """Why nothing runs yet, if nothing does."""

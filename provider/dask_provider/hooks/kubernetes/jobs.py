@@ -35,7 +35,7 @@ from dask_provider.owner import Attempt, Owner
 #: seconds that an older job has to end
 ENDED_WITHIN = 60.0
 #: idle time-outs below this many seconds are put off while a job's pod is being made
-SLOW_START = 300.0
+SLOW_START = 60.0
 
 
 class KubernetesHook(ClustersHook):

@@ -102,7 +102,7 @@ def _pod(
         "terminationGracePeriodSeconds": _GRACE,
         # Otherwise every Service of the namespace becomes variables, and Dask reads those that start with DASK_.
         "enableServiceLinks": False,
-        "automountServiceAccountToken": spec.service_account is not None,
+        "automountServiceAccountToken": False,  # clouds project tokens of their own
     }
     if spec.service_account is not None:
         pod["serviceAccountName"] = spec.service_account
