@@ -19,20 +19,21 @@ class KubernetesRun(Run):
         super().__init__(airflow.server, folder, f"kubernetes_{mode}", seconds=seconds)
         self.mode, self.place = mode, airflow.place
 
+        self.names: set[str] = set()
+
     def underway(self) -> None:
         underway(self, self.mode)
+        notes = {key: item["metadata"].get("annotations", {}) for key, item in self.place.objects().items()}
+        ours = {key for key, note in notes.items() if self.run_id in note.get("dask-provider/owner", "")}
+        self.names = {key.partition("/")[2] for key in ours}
+        assert self.names, "a cluster and a job"
 
     def objects(self) -> list[str]:
-        """Names of what is left of this run."""
-        owned = {
-            key: item["metadata"].get("annotations", {}).get("dask-provider/owner", "")
-            for key, item in self.place.objects().items()
-        }
-        clusters = {key.partition("/")[2] for key, owner in owned.items() if self.run_id in owner}
-        return [key for key in owned if any(name in key for name in clusters)]
+        """What is left of this run; the operator's objects carry the names of ours."""
+        return [key for key in self.place.objects() if any(name in key for name in self.names)]
 
     def assert_gone(self, within: float = 60, *_: Path) -> None:
-        wait_until(lambda: not self.objects(), f"nothing is left, there is {self.objects()}", within)
+        wait_until(lambda: not self.objects(), "nothing is left of the run in the namespace", within)
 
 
 def test_events(kubernetes_airflow: Airflow) -> None:
@@ -82,6 +83,6 @@ def test_all_of_airflow_gone(kubernetes_airflow: Airflow) -> None:
     run.underway()
     run.server.kill_all()
     assert run.objects(), "the cluster lives on"
-    run.assert_gone(180)
+    run.assert_gone(240)
     assert run.ends() == 1, "the job was not disturbed; the lease ended the cluster when it had been idle"
     run.server.heal()

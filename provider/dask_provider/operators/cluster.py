@@ -69,8 +69,11 @@ async def start_cluster(
     try:
         return await step.first(until_ready(hook, handle, log), spec.place), handle
     except ClusterFailed:
-        await hook.delete(handle, "it did not become ready")
-        await hook.wait_gone(handle, GONE_WITHIN)
+        try:
+            await hook.delete(handle, "it did not become ready", attempt=handle.attempt)
+            await hook.wait_gone(handle, GONE_WITHIN)
+        except Exception:  # the first error counts
+            log.warning("cluster %s is left to its lease", handle.name, exc_info=True)
         raise
 
 

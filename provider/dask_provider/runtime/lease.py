@@ -7,6 +7,7 @@ is one file of the standard library alone.
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import sys
@@ -68,7 +69,7 @@ def _ask(url: str) -> dict[str, Any] | None:
             "clients": _get(url + "json/counts.json")["clients"] - 1,
             "idle_since": _get(url + "api/v1/check_idle")["idle_since"],
         }
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
         return None
 
 

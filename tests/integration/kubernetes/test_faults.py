@@ -128,6 +128,19 @@ async def test_killed_half_way_through_making_it(place: Namespace) -> None:
     await place.delete(handle)
 
 
+async def test_a_failure_half_way_through_making_it_leaves_nothing(place: Namespace) -> None:
+    from dask_provider.hooks.kubernetes import KubernetesHook
+
+    class Fails(KubernetesHook):
+        async def _complete(self, *_: object) -> None:
+            await asyncio.sleep(2)  # the lease changes meanwhile
+            raise ClusterFailed("this is why")
+
+    with pytest.raises(ClusterFailed, match=r"^this is why$"):
+        await Fails().create(place.spec(), place.owner("cluster"), 1)
+    await place.assert_nothing_left()
+
+
 async def test_tls(place: Namespace) -> None:
     handle = await place.ready(place.spec(tls=True, workers=2, idle_timeout=120))
     assert handle.scheduler_address.startswith("tls://")
@@ -139,7 +152,7 @@ async def test_tls(place: Namespace) -> None:
         from distributed.security import Security
         try:
             Client("{plain}", timeout=5, security=Security(require_encryption=False))
-        except Exception as error:
+        except OSError as error:
             print("refused", type(error).__name__)
     """
     refused = await place.run(handle, script, task_id="plain")

@@ -90,6 +90,15 @@ async def test_retries_and_clears(place: Namespace, cluster: ClusterHandle) -> N
     assert (await place.follow(again)).outcome.state in FAILED
 
 
+async def test_a_run_that_was_deleted_and_made_anew_counts_from_one_again(
+    place: Namespace, cluster: ClusterHandle
+) -> None:
+    for attempt in (FIRST, Attempt(2, fresh=True, last=False, since=2), FIRST):
+        told = await place.follow(await place.submit(cluster, works(place, 1), attempt=attempt))
+        assert told.outcome.succeeded, told.outcome
+    assert witness(place) == ["starts", "ends"] * 3
+
+
 async def test_two_tries_that_submit_at_once_start_one_job(place: Namespace, cluster: ClusterHandle) -> None:
     jobs = await asyncio.gather(*(place.submit(cluster, works(place, 2), attempt=retry(1)) for _ in range(3)))
     assert {job.job_id for job in jobs} == {jobs[0].job_id}

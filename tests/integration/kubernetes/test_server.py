@@ -29,16 +29,16 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_dask_cluster_computes_a_job(kubernetes: KubernetesServer, namespace: str) -> None:
     kubernetes.apply(dask_cluster("sums", namespace, workers=2), compute_job("sums", namespace, workers=2))
 
-    kubernetes.wait(120, "the job", lambda: _ended(kubernetes, "sums", namespace))
+    kubernetes.wait(240, "the job", lambda: _ended(kubernetes, "sums", namespace))
 
     log = kubernetes.kubectl("logs", "job/sums", "-n", namespace)
     assert "sum 499999500000 on 2 workers" in log
     pods = kubernetes.get("pods", "-n", namespace, "-l", "dask.org/cluster-name=sums")["items"]
     assert sorted(pod["metadata"]["labels"]["dask.org/component"] for pod in pods) == ["scheduler", "worker", "worker"]
 
-    kubernetes.kubectl("delete", "daskcluster", "sums", "-n", namespace, "--timeout=60s")
+    kubernetes.kubectl("delete", "daskcluster", "sums", "-n", namespace, "--timeout=180s")
     gone = ["get", "pods", "-n", namespace, "-l", "dask.org/cluster-name=sums", "-o", "name"]
-    kubernetes.wait(60, "the end of the pods", lambda: not kubernetes.kubectl(*gone).strip())
+    kubernetes.wait(240, "the end of the pods", lambda: not kubernetes.kubectl(*gone).strip())
 
 
 def test_the_dask_versions_are_those_of_the_tests(kubernetes: KubernetesServer, namespace: str) -> None:
@@ -46,7 +46,7 @@ def test_the_dask_versions_are_those_of_the_tests(kubernetes: KubernetesServer, 
 
     program = "import sys, dask, distributed, pandas; print(*sys.version_info[:2], dask.__version__)"
     kubernetes.apply(job("versions", namespace, ["python", "-c", program]))
-    kubernetes.wait(60, "the job", lambda: _ended(kubernetes, "versions", namespace))
+    kubernetes.wait(240, "the job", lambda: _ended(kubernetes, "versions", namespace))
     assert kubernetes.kubectl("logs", "job/versions", "-n", namespace).split() == ["3", "11", distributed.__version__]
 
 
@@ -84,7 +84,7 @@ def test_a_node_leaves_nothing_behind(kubernetes: KubernetesServer) -> None:
         inside = os.readlink(f"/proc/{server.holder}/ns/net")
         with server.namespace() as namespace:
             server.apply(job("sleeper", namespace, ["sleep", "600"]))
-            server.wait(60, "the pod", lambda: _running(server, namespace))
+            server.wait(240, "the pod", lambda: _running(server, namespace))
             traces = _traces(server, network, inside)
             # What is only in the node's own namespaces is never seen on the machine.
             assert [name for name, found in traces.items() if not found] == ["mounts", "rules"], traces

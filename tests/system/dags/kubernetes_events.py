@@ -22,7 +22,7 @@ ARGUMENTS = ["--witness", "{{ params.witness }}", "--seconds", "{{ params.second
 ARGUMENTS += ["--fail-times", "{{ params.fail_times }}"]
 
 if fields := os.environ.get("KUBERNETES_EVENTS_CLUSTER"):
-    spec = KubernetesCluster(**json.loads(fields), idle_timeout=30)
+    spec = KubernetesCluster(**json.loads(fields), idle_timeout=30, ready_timeout=120)
     for mode, deferrable in (("running", False), ("deferred", True)):
         defaults = {"retries": 1, "retry_delay": timedelta(seconds=1)}
         with (

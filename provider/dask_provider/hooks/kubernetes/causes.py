@@ -261,12 +261,13 @@ def job_end(job: Object | None, pod: Object | None, runtime: Outcome | None = No
     ended, failed = _terminated(pod), _condition(job, "Failed") or _condition(job, "FailureTarget")
     gone = job is None or "deletionTimestamp" in job["metadata"]
     code = None if ended is None else ended.get("exitCode")
-    if code == 0 or _condition(job, "Complete"):
+    asked = "" if job is None else _asked_to_end(job)
+    if _condition(job, "Complete") or (code == 0 and not (asked or failed or _taken_away(pod))):
         return JobEnd("succeeded", "", 0)
     if not (ended or failed or gone):
         return None
-    if job is not None and (why := _asked_to_end(job)):
-        return JobEnd("cancelled", why, code)
+    if asked:
+        return JobEnd("cancelled", asked, code)
     if pod is not None and (taken := _disrupted(pod)):
         return JobEnd("lost", taken, code, tells=True)
     if failed and failed.get("reason") == "DeadlineExceeded":
@@ -278,6 +279,14 @@ def job_end(job: Object | None, pod: Object | None, runtime: Outcome | None = No
     if failed:
         return JobEnd("lost", "its pod was deleted by somebody", code, tells=True)
     return None  # its pod is being deleted: why, the Job will tell
+
+
+def _taken_away(pod: Object | None) -> bool:
+    """Whether its container may have ended because it was told to: an exit code of 0 then says nothing."""
+    if pod is None:
+        return False
+    succeeded = (pod.get("status") or {}).get("phase") == "Succeeded"
+    return not succeeded or "deletionTimestamp" in pod["metadata"] or bool(_disrupted(pod))
 
 
 def _asked_to_end(job: Object) -> str:

@@ -26,6 +26,7 @@ from dask_provider import __version__
 from dask_provider.hooks.kubernetes.access import Access, NoCredentials
 
 logger = logging.getLogger(__name__)
+_let_in: set[str] = set()  # keys of the accesses that a server has accepted, in this process
 
 Object = dict[str, Any]
 Labels = Mapping[str, str] | str | None
@@ -40,6 +41,8 @@ LONGEST_LINE = 256 * 1024
 LONGEST_EVENT = 32 * 2**20
 #: requests of one client at a time, watches and logs not counted
 AT_ONCE = 16
+#: seconds for which a server that has just started may refuse whom it knows
+NEW = 20.0
 #: answers that may be another one in a moment
 PASSING = (0, 429, 500, 502, 503, 504)
 #: nothing was sent yet; the second one is new in aiohttp 3.10
@@ -324,18 +327,27 @@ class Client:
         return answer
 
     async def _again(self, attempt: Callable[[], Awaitable[Any]], *, read: bool) -> Any:
-        trouble = _Trouble(self.patience)
+        loop, trouble = asyncio.get_running_loop(), _Trouble(self.patience)
+        known_by = loop.time() + NEW
         while True:
             try:
                 answer = await attempt()
             except ApiError as error:
+                if self._is_new_to(error) and loop.time() < known_by:
+                    await asyncio.sleep(0.5)
+                    continue
                 refused = error.status in (429, 503) and error.retry_after is not None
                 if not (read or refused or (isinstance(error, Unreachable) and error.unsent)):
                     raise
                 await trouble.wait(error)
             else:
                 trouble.over()
+                _let_in.add(self.access.key)
                 return answer
+
+    def _is_new_to(self, error: ApiError) -> bool:
+        """Whether a server refuses us that has just started and has not read its roles yet; nothing is done then."""
+        return self.access.key in _let_in and error.status == 403 and "forbidden: User" in error.message
 
     async def _once(self, method: str, path: str, query: Mapping[str, str | None] | None, body: Any, kind: str) -> Any:
         if self._slots is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
@@ -25,8 +26,10 @@ from dask_provider.hooks.kubernetes.questions import (
     access_of,
     annotate,
     cause_of,
+    changes,
     create,
     delete_lease,
+    end_orphan,
     ensure,
     find,
     left_of,
@@ -40,6 +43,10 @@ from dask_provider.owner import Owner
 GONE_WITHIN = 120.0
 #: seconds between looks at a cluster that starts or ends, and between questions why it is not ready
 LOOK_EVERY, ASK_EVERY = 0.25, 1.5
+#: seconds that a cluster has to answer which was adopted when its time to become ready was over
+ADOPTED = 60.0
+
+logger = logging.getLogger(__name__)
 
 
 class ClustersHook(ClusterHook[KubernetesCluster]):
@@ -73,7 +80,10 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
             try:
                 await self._complete(k, spec, owner, namespace, lease, cluster)
             except Exception:
-                await delete_lease(k, lease)
+                try:
+                    await self.delete(_handle(lease, spec.conn_id), "it could not be completed", attempt=attempt)
+                except ApiError as error:  # the first error counts
+                    logger.warning("cluster %s is left to its lease: %s", owner.name, error)
                 raise
         return _handle(lease, spec.conn_id)
 
@@ -86,6 +96,7 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
                 left = await left_of(k, namespace, name)
                 if not left:
                     return None
+                await end_orphan(k, namespace, name, left)
             elif not _ours(found):
                 raise ClusterFailed(f"there is a Job {name} in namespace {namespace} that is not ours: it stays")
             elif over(found):
@@ -94,7 +105,9 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
                 text = f"cluster {name} was made from another spec; delete it first"
                 raise SpecChanged(text, _handle(found, spec.conn_id))
             else:
-                return await annotate(k, found, {"attempt": note(wanted, "attempt") or ""})
+                left = [f"Job {name}"]
+                with changes():
+                    return await annotate(k, found, {"attempt": note(wanted, "attempt") or ""}, exact=True)
             if time.monotonic() > until:
                 raise ClusterFailed(f"an older cluster {name} is still being removed after {GONE_WITHIN:.0f} s: {left}")
             await asyncio.sleep(LOOK_EVERY)
@@ -123,6 +136,8 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
     async def wait_ready(self, handle: ClusterHandle) -> AsyncIterator[Readiness]:
         began = _seconds(handle.created)
         until, ask_at, said = began + handle.ready_timeout, time.time() + ASK_EVERY, ""
+        if until < time.time():  # one that was adopted: it gets a moment to answer
+            until = time.time() + ADOPTED
         cause: causes.Cause | None = None
         async with self._open(handle) as k:
             while True:
@@ -192,7 +207,7 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
                     made = manifests.autoscaler(owner, namespace=namespace, low=low, high=high)
                     await ensure(k, api.daskautoscalers(namespace), manifests.owned(made, lease))
                 return
-            with contextlib.suppress(ApiError):  # 404: it never was elastic
+            with changes():  # it never was elastic
                 await k.delete(scaler, propagation="Background")
             wanted = {"spec": {"worker": {"replicas": low}}}
             # Both: an autoscaler changes the group alone, and the operator copies only what changes in the cluster.
@@ -207,7 +222,7 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
             for pod in (await k.list(api.pods(namespace), labels=wanted))["items"]:
                 # Another task of the block may need it longer.
                 if until > float(note(pod, "extended-until") or 0):
-                    with contextlib.suppress(ApiError):  # gone meanwhile: the next one starts to count anew
+                    with changes():  # gone meanwhile: the next one starts to count anew
                         await annotate(k, pod, {"extended-until": f"{until:.0f}"})
 
     # --- the end ---
@@ -223,12 +238,10 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
                 written = int(note(lease, "attempt") or 0)
                 if attempt is not None and written > attempt:
                     return f"left to attempt {written}, which has taken it over"
-                try:
+                with changes():
                     await delete_lease(k, lease)
                     return "deleting"
-                except ApiError as error:
-                    if error.status != 409:  # it changed in between: look again
-                        raise
+                await asyncio.sleep(0.1)
 
     async def wait_gone(self, handle: ClusterHandle, seconds: float) -> bool:
         namespace, until = handle.details["namespace"], time.monotonic() + seconds
@@ -240,6 +253,8 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
                 left = await left_of(k, namespace, handle.name)
                 if lease is None and not left:
                     return True
+                if lease is None:
+                    await end_orphan(k, namespace, handle.name, left)
                 if time.monotonic() > until:
                     if left and all(each.startswith("Dask") for each in left):
                         raise ClusterFailed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -70,7 +71,9 @@ class Feed:
         if self._client is None or self._task is None or self._task.done():
             self._client = self._factory()
             self._client.patience = math.inf
-            self._task = asyncio.create_task(self._run(self._client), name=f"feed of {self._path}")
+            # In a context of its own: else its lines would land in the log of whichever task came first.
+            running = self._run(self._client)
+            self._task = contextvars.Context().run(asyncio.create_task, running, name=f"feed of {self._path}")
         updates = self._updates(self._client, name, box)
         try:
             yield updates

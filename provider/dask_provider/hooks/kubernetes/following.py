@@ -16,7 +16,7 @@ from dask_provider.hooks.kubernetes import causes, manifests
 from dask_provider.hooks.kubernetes import client as api
 from dask_provider.hooks.kubernetes.access import Access
 from dask_provider.hooks.kubernetes.client import ApiError, Client, rfc3339
-from dask_provider.hooks.kubernetes.feed import Feed
+from dask_provider.hooks.kubernetes.feed import GRACE, Feed
 from dask_provider.hooks.kubernetes.questions import Object, annotate, condition, newest, note, pods_of
 from dask_provider.outcomes import Outcome, read_outcome
 from dask_provider.runtime import report
@@ -67,14 +67,18 @@ class _Follower:
         self._over_since: float | None = None
         self._runtime: Outcome | None = None
         self._plain = False
+        self._main = ""  # name of the job's own container
         self._tail: deque[str] = deque(maxlen=TAIL)
         self._noted_at = time.monotonic()
+        self._refused_since: float | None = None
 
     async def keep_up(self, updates: AsyncIterator[Object | None]) -> None:
         """The newest state of the Job."""
         try:
             async for job in updates:
                 self._job = job
+                if job is not None:  # not from the pod, to which webhooks may add others
+                    self._main = job["spec"]["template"]["spec"]["containers"][0]["name"]
                 over = job is None or condition(job, "Complete") or condition(job, "Failed")
                 if over and self._over_since is None:
                     self._over_since = time.monotonic()
@@ -98,10 +102,12 @@ class _Follower:
             self._changed.clear()
             if watching.done():  # with what it raised: a right that was taken away
                 watching.result()
-            await self._look()
+            if not await self._look():
+                await asyncio.sleep(self._longest)
+                continue
             end = causes.job_end(self._job, self._pod, runtime=self._runtime)
             read = False
-            if self._pod is not None and _started(self._pod):
+            if self._pod is not None and _started(self._pod, self._main):
                 async for news in self._log():
                     read = True
                     yield news
@@ -125,16 +131,29 @@ class _Follower:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), pause)
 
-    async def _look(self) -> None:
-        """The newest pod of the Job; one that is gone stays as it was last seen."""
-        found = await pods_of(self._k, {"metadata": {"namespace": self._namespace, "name": self._job_id}})
+    async def _look(self) -> bool:
+        """The newest pod of the Job; one that is gone stays as it was last seen. ``False``: nobody can say now."""
+        try:
+            found = await pods_of(self._k, {"metadata": {"namespace": self._namespace, "name": self._job_id}})
+        except ApiError as error:
+            self._bear(error)
+            return False
+        self._refused_since = None
         self._pod = newest(found) or self._pod
+        return True
+
+    def _bear(self, error: ApiError) -> None:
+        """:raises ApiError: unless it passes: a server may be away for long, and knows nobody when it is new."""
+        self._refused_since = self._refused_since or time.monotonic()
+        if not error.passing and time.monotonic() - self._refused_since > GRACE:
+            raise error
 
     async def _log(self) -> AsyncIterator[News]:
         """What the pod writes, until its log ends, breaks off, or is late."""
         assert self._pod is not None
         since = rfc3339(self._position) if self._position else None
-        lines = self._k.log(self._namespace, self._pod["metadata"]["name"], since_time=since, follow=True)
+        name = self._pod["metadata"]["name"]
+        lines = self._k.log(self._namespace, name, container=self._main, since_time=since, follow=True)
         batch: list[tuple[int, str]] = []
         shown, new = self._position, False
         coming: asyncio.Task[tuple[int, str]] | None = None
@@ -188,7 +207,7 @@ class _Follower:
         return News(lines, messages, self._position)
 
     def _last_words(self) -> Outcome | None:
-        return None if self._plain or self._pod is None else _last_words(self._pod)
+        return None if self._plain or self._pod is None else _last_words(self._pod, self._main)
 
     async def _outcome(self, end: causes.JobEnd) -> Outcome:
         if not self._plain:
@@ -202,14 +221,19 @@ class _Follower:
         if self._pod is not None and len(self._tail) < TAIL:
             with contextlib.suppress(ApiError):  # the pod is gone
                 name = self._pod["metadata"]["name"]
-                lines = [line async for _, line in self._k.log(self._namespace, name, tail_lines=TAIL)]
+                read = self._k.log(self._namespace, name, container=self._main, tail_lines=TAIL)
+                lines = [line async for _, line in read]
         return lines or list(self._tail)
 
     async def _cause(self) -> causes.Cause | None:
         """Why nothing runs yet, if nothing does."""
-        if self._job is None or (self._pod is not None and _started(self._pod)):
+        if self._job is None or (self._pod is not None and _started(self._pod, self._main)):
             return None
-        events = await self._k.list(api.events(self._namespace), fields="type=Warning")
+        try:
+            events = await self._k.list(api.events(self._namespace), fields="type=Warning")
+        except ApiError as error:
+            self._bear(error)
+            return None
         return causes.not_running(self._job, self._pod, events["items"])
 
     async def _give_up(self) -> None:
@@ -226,18 +250,20 @@ def parse(line: str) -> dict[str, Any] | None:
     return message
 
 
-def _container(pod: Object) -> Object:
-    return next(iter(pod["status"].get("containerStatuses") or []), {})
+def _container(pod: Object, name: str) -> Object:
+    """The state of the job's own container; others may have been added to the pod."""
+    statuses = pod["status"].get("containerStatuses") or []
+    return next((status for status in statuses if status["name"] == name), {})
 
 
-def _started(pod: Object) -> bool:
-    state = _container(pod).get("state") or {}
+def _started(pod: Object, name: str) -> bool:
+    state = _container(pod, name).get("state") or {}
     return "running" in state or "terminated" in state
 
 
-def _last_words(pod: Object) -> Outcome | None:
+def _last_words(pod: Object, name: str) -> Outcome | None:
     """What the runtime left in the pod's own status."""
-    text = ((_container(pod).get("state") or {}).get("terminated") or {}).get("message")
+    text = ((_container(pod, name).get("state") or {}).get("terminated") or {}).get("message")
     with contextlib.suppress(ValueError):
         record = json.loads(text or "null")
         if isinstance(record, dict) and "state" in record:

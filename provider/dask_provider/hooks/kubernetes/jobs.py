@@ -13,7 +13,7 @@ from dask_provider.handles import ClusterHandle, JobHandle
 from dask_provider.hooks.base import TAKEN_OVER, News
 from dask_provider.hooks.kubernetes import causes, job_manifests, manifests
 from dask_provider.hooks.kubernetes import client as api
-from dask_provider.hooks.kubernetes.client import ApiError, Client
+from dask_provider.hooks.kubernetes.client import Client
 from dask_provider.hooks.kubernetes.clusters import ClustersHook
 from dask_provider.hooks.kubernetes.following import follow
 from dask_provider.hooks.kubernetes.preflight import check_staging
@@ -21,6 +21,7 @@ from dask_provider.hooks.kubernetes.questions import (
     Object,
     access_of,
     annotate,
+    changes,
     create,
     ensure,
     find,
@@ -55,26 +56,30 @@ class KubernetesHook(ClustersHook):
             resources = json.loads(note(lease, "handle") or "{}")["job_resources"]
             wanted = job_manifests.job(cluster, bundle, job_id, attempt.number, resources=resources)
             job_manifests.bundle_config_map(wanted, bundle, self._job_json(handle, bundle, job_id))  # may be too large
-            made = await create(k, api.jobs(namespace), manifests.owned(wanted, lease))
+            made = await create_job(k, namespace, manifests.owned(wanted, lease), bundle.owner)
             await self._start(k, handle, made, bundle)
-        if handle.details["idle_timeout"] < SLOW_START:
-            await self.extend(handle, SLOW_START)
+        slow = max(SLOW_START, handle.ready_timeout)  # a node or an image may have to come first
+        if handle.details["idle_timeout"] < slow:
+            await self.extend(handle, slow)
         return _job_handle(handle, made)
 
     async def _start(self, k: Client, handle: ClusterHandle, job: Object, bundle: Bundle) -> None:
-        """Give a suspended Job its bundle and let it go; not one that is to end by now."""
+        """Give a suspended Job its bundle and let it go; not one that is to end by now.
+
+        :raises ClusterFailed: when a later try has begun meanwhile: a suspended Job would never end.
+        """
         namespace, name = handle.details["namespace"], _name(job)
         found: Object | None = job
         while found is not None and found["spec"].get("suspend") and note(found, "ending") is None:
+            if note(found, "superseded") is not None:
+                raise ClusterFailed(f"job {name}: a later try has taken over")
             content = job_manifests.bundle_config_map(found, bundle, self._job_json(handle, bundle, name))
             await ensure(k, api.configmaps(namespace), manifests.owned(content, found))
-            try:
+            with changes():
                 version = found["metadata"]["resourceVersion"]
                 await k.patch(api.jobs(namespace, name), {"spec": {"suspend": False}}, resource_version=version)
                 return
-            except ApiError as error:
-                if error.status != 409:  # it changed in between: look again
-                    raise
+            await asyncio.sleep(0.1)
             found = await find(k, api.jobs(namespace, name))
 
     def _job_json(self, handle: ClusterHandle, bundle: Bundle, job_id: str) -> bytes:
@@ -105,12 +110,10 @@ class KubernetesHook(ClustersHook):
                     return TAKEN_OVER
                 if over(found):
                     return "already over"
-                try:
+                with changes():
                     await _ask_to_end(k, found, "ending")
                     return "cancelled"
-                except ApiError as error:
-                    if error.status != 409:  # it changed in between: look again
-                        raise
+                await asyncio.sleep(0.1)
 
     async def watch(self, job: JobHandle, *, position: int, eager: bool) -> AsyncIterator[News]:
         conn_id, namespace = _where(job)
@@ -130,19 +133,41 @@ async def take_over(
 
     :param job_id: the name that a new one is to have.
     """
-    for old in await jobs_of(k, namespace, owner):
+    for old in await jobs_of(k, namespace, owner, superseded=True):
+        needed = _name(old) == job_id  # a run that was deleted and made anew counts its tries from 1 again
+        if note(old, "superseded") is not None:
+            if needed:
+                await _end(k, old, gone=True)
+            continue
         may_adopt = _number(old) >= attempt.since and not attempt.fresh
         if may_adopt and await _can_adopt(k, old, spec_hash):
-            return await annotate(k, old, {"attempt": str(attempt.number)})
-        await _end(k, old, gone=_name(old) == job_id)
+            with changes():  # by whoever ends it, perhaps: then it is no longer to be had
+                return await annotate(k, old, {"attempt": str(attempt.number)}, exact=True)
+            return await take_over(k, namespace, owner, spec_hash, attempt, job_id)
+        await _end(k, old, gone=needed)
     return None
 
 
-async def jobs_of(k: Client, namespace: str, owner: Owner) -> list[Object]:
-    """Those that count, newest first."""
+async def create_job(k: Client, namespace: str, wanted: Object, owner: Owner) -> Object:
+    """Create the Job, or read the one that another process of this try has just made.
+
+    :raises ClusterFailed: when the name is somebody else's.
+    """
+    made = await create(k, api.jobs(namespace), wanted)
+    if note(made, "owner") is None or manifests.owner_of(made) != owner:
+        raise ClusterFailed(f"there is a Job {_name(made)} in namespace {namespace} that is not ours: it stays")
+    return made
+
+
+async def jobs_of(k: Client, namespace: str, owner: Owner, *, superseded: bool = False) -> list[Object]:
+    """Those that count, newest first.
+
+    :param superseded: also those that a later try has ended.
+    """
     selector = manifests.select(instance=owner.instance, owner=owner.name, role="job")
     found = (await k.list(api.jobs(namespace), labels=selector))["items"]
-    ours = [job for job in found if note(job, "superseded") is None and manifests.owner_of(job) == owner]
+    counted = [job for job in found if superseded or note(job, "superseded") is None]
+    ours = [job for job in counted if manifests.owner_of(job) == owner]
     return sorted(ours, key=_number, reverse=True)
 
 
@@ -183,9 +208,11 @@ async def _end(k: Client, job: Object, *, gone: bool) -> None:
         if found is None or found["metadata"]["uid"] != meta["uid"]:
             return
         running = [pod for pod in await pods_of(k, job) if pod["status"].get("phase") not in ("Succeeded", "Failed")]
-        if not running and not gone and note(found, "superseded") is not None:
+        # Until the Job itself says that it is over its controller may still make a pod.
+        stopped = not running and (over(found) or found["spec"].get("suspend"))
+        if stopped and not gone and note(found, "superseded") is not None:
             return
-        with contextlib.suppress(ApiError):  # it changed in between: look again
+        with changes():
             if gone and "deletionTimestamp" not in found["metadata"]:
                 await k.delete(path, uid=meta["uid"])
             elif not gone and note(found, "superseded") is None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dask_provider.clusters.kubernetes_job import KubernetesJob
 from dask_provider.errors import ClusterFailed, InvalidInput
 from dask_provider.handles import JobHandle
-from dask_provider.hooks.kubernetes import client as api
 from dask_provider.hooks.kubernetes import plain_manifests
 from dask_provider.hooks.kubernetes.access import Access
 from dask_provider.hooks.kubernetes.client import ApiError, Client
-from dask_provider.hooks.kubernetes.jobs import job_handle, jobs_of, take_over
-from dask_provider.hooks.kubernetes.questions import access_of, create
+from dask_provider.hooks.kubernetes.jobs import create_job, job_handle, jobs_of, take_over
+from dask_provider.hooks.kubernetes.questions import access_of
 from dask_provider.owner import Attempt, Owner
 
 
@@ -26,7 +25,7 @@ async def submit(spec: KubernetesJob, owner: Owner, attempt: Attempt) -> JobHand
     async with Client(access) as k:
         try:
             adopted = await take_over(k, namespace, owner, digest, attempt, job_id)
-            made = adopted or await create(k, api.jobs(namespace), wanted)
+            made = adopted or await create_job(k, namespace, wanted, owner)
         except ApiError as error:
             if error.status == 404 and error.details.get("kind") == "namespaces":
                 raise InvalidInput(

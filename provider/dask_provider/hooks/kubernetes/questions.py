@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dask_provider.errors import ClusterFailed
@@ -64,12 +64,26 @@ async def delete_lease(k: Client, lease: Object) -> None:
     await k.delete(path, uid=meta["uid"], resource_version=version, propagation="Foreground")
 
 
-async def annotate(k: Client, found: Object, notes: Mapping[str, str]) -> Object:
-    """Write on a Job or a pod; returns it as it is then."""
+@contextlib.contextmanager
+def changes() -> Iterator[None]:
+    """Passes over what was changed, or went, since it was read: whoever comes this far looks again."""
+    try:
+        yield
+    except ApiError as error:
+        if error.status not in (404, 409):
+            raise
+
+
+async def annotate(k: Client, found: Object, notes: Mapping[str, str], *, exact: bool = False) -> Object:
+    """Write on a Job or a pod; returns it as it is then.
+
+    :param exact: only if it has not changed since it was read.
+    """
     meta = found["metadata"]
     path = api.pods if "containers" in found["spec"] else api.jobs
     body = {"metadata": {"annotations": {f"dask-provider/{name}": value for name, value in notes.items()}}}
-    return await k.patch(path(meta["namespace"], meta["name"]), body)
+    version = meta["resourceVersion"] if exact else None
+    return await k.patch(path(meta["namespace"], meta["name"]), body, uid=meta["uid"], resource_version=version)
 
 
 async def pods_of(k: Client, job: Object) -> list[Object]:
@@ -100,6 +114,19 @@ async def left_of(k: Client, namespace: str, name: str) -> list[str]:
     for kind, answer in zip(("Deployment", "Service", "Pod"), listed, strict=True):
         found += [(kind, item) for item in (answer or {})["items"]]
     return [f"{kind} {item['metadata']['name']}" for kind, item in found if item is not None]
+
+
+async def end_orphan(k: Client, namespace: str, name: str, left: list[str]) -> None:
+    """End the worker group that is left of a cluster which was deleted as soon as it was made.
+
+    The operator makes the group, and only then looks for the cluster to own it; it never finds it and tries for ever.
+    """
+    if left == [f"DaskWorkerGroup {name}-default"]:
+        with changes():
+            path = api.daskworkergroups(namespace, f"{name}-default")
+            group = await k.get(path)
+            if not group["metadata"].get("ownerReferences"):
+                await k.delete(path, uid=group["metadata"]["uid"])
 
 
 async def workers_of(k: Client, handle: ClusterHandle) -> int | None:

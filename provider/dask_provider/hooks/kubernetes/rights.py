@@ -13,7 +13,7 @@ from dask_provider.hooks.kubernetes.client import ApiError, Client
 NEEDED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("batch", "jobs", ("get", "list", "watch", "create", "patch", "delete")),
     ("kubernetes.dask.org", "daskclusters", ("get", "create", "patch")),
-    ("kubernetes.dask.org", "daskworkergroups", ("get", "create", "patch")),
+    ("kubernetes.dask.org", "daskworkergroups", ("get", "create", "patch", "delete")),
     ("kubernetes.dask.org", "daskautoscalers", ("get", "create", "patch", "delete")),
     ("", "configmaps", ("create",)),
     ("", "secrets", ("create",)),

@@ -267,6 +267,12 @@ SAID = Outcome("failed", reason="ValueError: no rows", exit_code=3)
         (None, None, None, "lost", "Job was deleted"),
         (the_job(TOO_LATE, ending="true"), its_pod(ended(143), deleting=True), None, "cancelled", "cancelled"),
         (the_job(ending="true"), its_pod(), None, None, ""),
+        # It may have ended well because it was told to end.
+        (the_job(TOO_LATE), its_pod(ended(0), deleting=True), None, "failed", "DeadlineExceeded"),
+        (the_job(ending="true"), its_pod(ended(0), deleting=True), None, "cancelled", "cancelled"),
+        (the_job(superseded="true"), its_pod(ended(0)), None, "cancelled", "by a later try"),
+        (the_job(), its_pod(ended(0), reason="Evicted", message="low on memory"), None, "lost", "Evicted"),
+        (the_job(), its_pod(ended(0), deleting=True), None, None, ""),
         (the_job(TOO_LATE, superseded="true"), None, None, "cancelled", "by a later try"),
     ],
 )
