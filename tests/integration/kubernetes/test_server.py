@@ -145,8 +145,9 @@ def _traces(server: KubernetesServer, network: str, namespace: str) -> dict[str,
     processes, namespaces = [], []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if f":/{server.name}/" in (process / "cgroup").read_text():
-                processes.append((process / "cmdline").read_text().replace("\0", " "))
+            words = (process / "cmdline").read_text().replace("\0", " ")
+            if words and f":/{server.name}/" in (process / "cgroup").read_text():  # without: it is being reaped
+                processes.append(words)
             if os.readlink(process / "ns" / "net") == namespace:
                 namespaces.append(process.name)
         except OSError:  # it has just ended

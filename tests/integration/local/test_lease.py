@@ -56,14 +56,14 @@ async def idle_for_the_scheduler_only(host: Host) -> None:
 
 
 async def old(host: Host) -> None:
-    handle = await host.ready(LocalCluster(workers=1, max_lifetime=12), "old")
+    handle = await host.ready(LocalCluster(workers=1, max_lifetime=25), "old")
     assert handle.expires > handle.created
     told = await host.run(handle, "import time; time.sleep(99)", task_id="old")
     assert told.outcome.state == "cancelled"
     when, why = await ended(handle)
     born = datetime.fromisoformat(handle.created).timestamp()
-    assert why == "max_lifetime: 12 s are over"
-    assert 11 < when - born < 12 + 2 * LATE
+    assert why == "max_lifetime: 25 s are over"
+    assert 24 < when - born < 25 + 2 * LATE
     await assert_gone(host, handle, "max_lifetime")
 
 
