@@ -13,6 +13,7 @@ try:
 except ImportError:  # Airflow 2
     from airflow import DAG
 
+from dask_provider._compat import counts_deferred
 from dask_provider.clusters import LocalCluster
 from dask_provider.operators import DaskJobOperator
 from dask_provider.task_groups import dask_cluster, for_each_file
@@ -26,7 +27,8 @@ def dag(name: str) -> DAG:
     return DAG(name, schedule=None, start_date=datetime(2024, 1, 1), params={"lake": "/tmp"})
 
 
-for mode, deferrable in (("running", False), ("deferred", True)):
+# Airflow 2.11 does not count deferred tasks, so there the second one is refused.
+for mode, deferrable in (("running", False), ("deferred", True))[: 2 if counts_deferred() else 1]:
     with dag(f"per_file_{mode}"):
         for_each_file(
             "etl",
