@@ -20,20 +20,8 @@ import pytest
 from aiohttp import web
 from dask_provider.hooks.kubernetes import client as module
 from dask_provider.hooks.kubernetes.access import Access, load_access
-from dask_provider.hooks.kubernetes.client import (
-    ApiError,
-    Client,
-    Expired,
-    NotStarted,
-    Unreachable,
-    Untrusted,
-    configmaps,
-    daskclusters,
-    jobs,
-    pods,
-    rfc3339,
-    services,
-)
+from dask_provider.hooks.kubernetes.client import Client, configmaps, daskclusters, jobs, pods, rfc3339, services
+from dask_provider.hooks.kubernetes.errors import ApiError, Expired, NotStarted, Unreachable, Untrusted
 from dask_provider.hooks.kubernetes.feed import Feed
 
 from tests.integration.kubernetes.manifests import dask_cluster, job

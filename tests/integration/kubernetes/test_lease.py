@@ -67,6 +67,7 @@ async def test_with_the_operator_dead(place: Namespace) -> None:
     finally:
         server.control("start", "operator")
     await until(lambda: not clusters(place), 60)
+    assert not running(place), "the operator that is back brings nothing back"
 
 
 async def test_deleted_while_the_operator_is_dead(place: Namespace) -> None:

@@ -6,21 +6,17 @@ Fields of a kubeconfig: https://kubernetes.io/docs/reference/config-api/kubeconf
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import hashlib
 import ipaddress
 import json
 import os
-import re
 import secrets
 import ssl
 import tempfile
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,24 +25,12 @@ from urllib.request import getproxies_environment
 
 from dask_provider._compat import BaseHook, connection_exists
 from dask_provider.errors import InvalidInput
+from dask_provider.hooks.kubernetes.tokens import ExecToken, FileToken, absolute_path, no_token
 
 #: where a pod finds its service account
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 #: shown in place of what may be a secret
 HIDDEN = "(not shown)"
-#: seconds that an exec plugin of a kubeconfig may take
-PLUGIN_SECONDS = 60.0
-#: new credentials are fetched so many seconds before the old ones expire
-MARGIN = 60.0
-
-
-class NoCredentials(RuntimeError):
-    """The credentials cannot be had now; the message names where from, and never shows one."""
-
-
-async def no_token() -> str | None:
-    """Of somebody who signs in by certificate, or not at all."""
-    return None
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -278,7 +262,7 @@ def _token_of(
         allowed = "token, tokenFile, client-certificate or exec: Kubernetes has removed auth-provider"
         raise InvalidInput(f"{where}: auth-provider", HIDDEN, allowed)
     if name := user.get("tokenFile"):  # before token, as in kubectl
-        path = _absolute(f"{where}: tokenFile", name, folder)
+        path = absolute_path(f"{where}: tokenFile", name, folder)
         _read(path, f"{where}: tokenFile")
         return FileToken(path), lambda: None
     if token := user.get("token"):
@@ -296,110 +280,6 @@ def _token_of(
         exec_token = ExecToken(f"{where}: exec", plugin, cluster, folder)
         return exec_token, exec_token.forget
     return no_token, lambda: None
-
-
-class FileToken:
-    """A token in a file, which somebody keeps fresh: read each time."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    async def __call__(self) -> str | None:
-        """:raises NoCredentials: when the file cannot be read."""
-        try:
-            token = self.path.read_text().strip()
-        except (OSError, UnicodeError) as error:
-            raise NoCredentials(f"the token file {self.path} cannot be read: {error}") from None
-        if not token or not token.isprintable():
-            raise NoCredentials(f"the token file {self.path} holds no token")
-        return token
-
-
-class ExecToken:
-    """A token that a program of the user's gets, kept until it expires.
-
-    https://kubernetes.io/docs/reference/config-api/client-authentication.v1/
-    """
-
-    def __init__(self, where: str, plugin: Mapping[str, Any], cluster: Mapping[str, Any], folder: Path | None) -> None:
-        plugin = plugin if isinstance(plugin, dict) else {}
-        command = plugin.get("command")
-        if not command or not isinstance(command, str):
-            raise InvalidInput(f"{where}.command", command, "a program")
-        if plugin.get("interactiveMode") == "Always":
-            raise InvalidInput(f"{where}.interactiveMode", "Always", "IfAvailable or Never: nobody is there to answer")
-        self._where = where
-        if os.sep in command:
-            command = str(_absolute(f"{where}.command", command, folder))
-        self._command = [command, *(str(argument) for argument in plugin.get("args") or ())]
-        asked: dict[str, Any] = {"interactive": False}
-        if plugin.get("provideClusterInfo"):
-            asked["cluster"] = {name: value for name, value in cluster.items() if name != "extensions"}
-        info = {"apiVersion": plugin.get("apiVersion"), "kind": "ExecCredential", "spec": asked}
-        self._env = {str(item.get("name")): str(item.get("value", "")) for item in plugin.get("env") or ()}
-        self._env["KUBERNETES_EXEC_INFO"] = json.dumps(info)
-        self._hint = plugin.get("installHint") or ""
-        self._token: str | None = None
-        self._made = self._expires = 0.0
-        self._running: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
-
-    def forget(self) -> None:
-        """The server did not accept it. Of many requests that hear so at once only the first makes a new one."""
-        if time.time() > self._made + 5:
-            self._token = None
-
-    async def __call__(self) -> str | None:
-        """:raises NoCredentials: with what the program wrote to its error output."""
-        loop = asyncio.get_running_loop()
-        if self._running is None or self._running[0] is not loop:  # a lock belongs to one loop
-            self._running = (loop, asyncio.Lock())
-        async with self._running[1]:
-            if self._token is None or time.time() > self._expires - MARGIN:
-                self._token, self._expires = self._read(await self._run())
-                self._made = time.time()
-            return self._token
-
-    async def _run(self) -> bytes:
-        pipe = asyncio.subprocess.PIPE
-        env = {**os.environ, **self._env}
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=env
-            )
-        except OSError as error:
-            raise NoCredentials(f"{self._where}: {self._command[0]}: {error.strerror}. {self._hint}".rstrip()) from None
-        try:
-            output, errors = await asyncio.wait_for(process.communicate(), PLUGIN_SECONDS)
-        except asyncio.TimeoutError:
-            message = f"{self._where}: {self._command[0]} did not end within {PLUGIN_SECONDS:g} s"
-            raise NoCredentials(message) from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-        if process.returncode:
-            said = errors.decode(errors="replace").strip()[-500:]
-            message = f"{self._where}: {self._command[0]} ended with {process.returncode}: {said}"
-            raise NoCredentials(message)
-        return output
-
-    def _read(self, output: bytes) -> tuple[str, float]:
-        try:
-            status = json.loads(output)["status"]
-            token, until = status.get("token"), status.get("expirationTimestamp")
-            # Without an end it holds for as long as the process runs, or the server takes it.
-            expires = _seconds(until) if until else float("inf")
-        except (ValueError, KeyError, TypeError, AttributeError):
-            message = f"{self._where}: {self._command[0]} did not print an ExecCredential"
-            raise NoCredentials(message) from None  # without the output: it may be the token
-        if not isinstance(token, str) or not token or not token.isprintable():
-            what = "a certificate, not a token" if status.get("clientCertificateData") else "no token"
-            raise NoCredentials(f"{self._where}: {self._command[0]} printed {what}")
-        return token, expires
-
-
-def _seconds(text: str) -> float:
-    """Python 3.10 knows neither Z nor nanoseconds."""
-    return datetime.fromisoformat(re.sub(r"\.\d+", "", text).replace("Z", "+00:00")).timestamp()
 
 
 def environment_proxy(server: str) -> str | None:
@@ -507,15 +387,8 @@ def _data(name: str, entry: Mapping[str, Any], key: str, folder: Path | None) ->
             problem = InvalidInput(f"{name}-data", HIDDEN, "base64")
         raise problem
     if path := entry.get(key):
-        return _read(_absolute(name, path, folder), name)
+        return _read(absolute_path(name, path, folder), name)
     return None
-
-
-def _absolute(name: str, path: Any, folder: Path | None) -> Path:
-    absolute = (folder or Path()) / Path(str(path)).expanduser()
-    if folder is None and not absolute.is_absolute():
-        raise InvalidInput(name, path, "an absolute path, or its content as …-data")
-    return absolute
 
 
 def _read(path: Path, name: str) -> bytes:

@@ -23,7 +23,9 @@ import aiohttp
 import yarl
 
 from dask_provider import __version__
-from dask_provider.hooks.kubernetes.access import Access, NoCredentials
+from dask_provider.hooks.kubernetes.access import Access
+from dask_provider.hooks.kubernetes.errors import ApiError, Unreachable, Untrusted, of_status
+from dask_provider.hooks.kubernetes.tokens import NoCredentials
 
 logger = logging.getLogger(__name__)
 _let_in: set[str] = set()  # keys of the accesses that a server has accepted, in this process
@@ -43,70 +45,9 @@ LONGEST_EVENT = 32 * 2**20
 AT_ONCE = 16
 #: seconds for which a server that has just started may refuse whom it knows
 NEW = 20.0
-#: answers that may be another one in a moment
-PASSING = (0, 429, 500, 502, 503, 504)
 #: nothing was sent yet; the second one is new in aiohttp 3.10
 UNSENT = (aiohttp.ClientConnectorError, getattr(aiohttp, "ConnectionTimeoutError", aiohttp.ClientConnectorError))
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
-
-
-class ApiError(Exception):
-    """The API server refused, or could not do it.
-
-    :param status: HTTP status; 0 when there was no answer.
-    :param reason: one word for programs, such as ``NotFound``, ``AlreadyExists``, ``Conflict``, ``Forbidden``.
-    :param message: for people.
-    :param details: more for programs, as in the ``Status`` object.
-    """
-
-    def __init__(self, status: int, reason: str, message: str, details: Object | None = None) -> None:
-        super().__init__(status, reason, message, details or {})
-        self.status, self.reason, self.message, self.details = status, reason, message, details or {}
-
-    def __str__(self) -> str:
-        return f"{self.message} ({self.status} {self.reason})" if self.status else self.message
-
-    @property
-    def retry_after(self) -> float | None:
-        """Seconds that the server asks us to wait."""
-        seconds = self.details.get("retryAfterSeconds")
-        return min(60.0, float(seconds)) if seconds else None
-
-    @property
-    def passing(self) -> bool:
-        """Whether a later try may well succeed."""
-        return self.status in PASSING
-
-
-class Unreachable(ApiError):
-    """There was no answer; the message names the server."""
-
-    def __init__(self, message: str, *, unsent: bool = False) -> None:
-        super().__init__(0, "Unreachable", message)
-        self.unsent = unsent  # nothing was asked yet
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.message,), {"unsent": self.unsent}
-
-
-class Untrusted(Unreachable):
-    """The server's certificate is not the one that we were told to trust."""
-
-    @property
-    def passing(self) -> bool:
-        return False
-
-
-class Expired(ApiError):
-    """The resource version is too old, or of another time: list again (410)."""
-
-    @property
-    def passing(self) -> bool:
-        return False
-
-
-class NotStarted(ApiError):
-    """The container has not started yet, so it has no log (400)."""
 
 
 def _plural(api: str, plural: str) -> Callable[..., str]:
@@ -268,7 +209,7 @@ class Client:
                     async for line in _lines(response, LONGEST_EVENT):
                         event = _event(line)
                         if event["type"] == "ERROR":
-                            raise _of_status(event["object"], 500)
+                            raise of_status(event["object"], 500)
                         trouble.over()
                         version = event["object"]["metadata"]["resourceVersion"]
                         if event["type"] != "BOOKMARK":
@@ -439,7 +380,7 @@ class Client:
             status["message"] = f"{server}: {status.get('message') or 'Unauthorized'}"
         if (after := response.headers.get("Retry-After", "")).isdecimal():
             status["details"] = {"retryAfterSeconds": int(after), **(status.get("details") or {})}
-        return _of_status(status, response.status)
+        return of_status(status, response.status)
 
     def _no_answer(self, error: Exception) -> Unreachable:
         server = self.access.server
@@ -530,18 +471,6 @@ def _log_line(line: bytes) -> tuple[int, str]:
 @lru_cache(maxsize=64)
 def _second(text: str) -> int:
     return int(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp())  # Python 3.10 knows no Z
-
-
-def _of_status(status: Object, code: int) -> ApiError:
-    """The error that a ``Status`` object tells of."""
-    code = status.get("code") or code
-    message = status.get("message") or "no reason given"
-    kind = ApiError
-    if code == 410 or (code == 504 and "Too large resource version" in message):  # newer than all: etcd was restored
-        kind = Expired
-    elif code == 400 and "waiting to start" in message:
-        kind = NotStarted
-    return kind(code, status.get("reason") or "Unknown", message, status.get("details"))
 
 
 def _keep_alive(response: aiohttp.ClientResponse) -> None:

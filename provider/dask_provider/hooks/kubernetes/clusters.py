@@ -18,7 +18,8 @@ from dask_provider.handles import ClusterHandle
 from dask_provider.hooks.base import ClusterHook, Readiness, SpecChanged
 from dask_provider.hooks.kubernetes import causes, manifests
 from dask_provider.hooks.kubernetes import client as api
-from dask_provider.hooks.kubernetes.client import ApiError, Client
+from dask_provider.hooks.kubernetes.client import Client
+from dask_provider.hooks.kubernetes.errors import ApiError
 from dask_provider.hooks.kubernetes.own_manifest import parse_manifest
 from dask_provider.hooks.kubernetes.preflight import check_staging, preflight
 from dask_provider.hooks.kubernetes.questions import (

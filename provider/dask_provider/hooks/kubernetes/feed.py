@@ -10,7 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from weakref import WeakKeyDictionary
 
-from dask_provider.hooks.kubernetes.client import ApiError, Client, Expired, Labels, Object, selector
+from dask_provider.hooks.kubernetes.client import Client, Labels, Object, selector
+from dask_provider.hooks.kubernetes.errors import ApiError, Expired
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from dask_provider.hooks.base import News
 from dask_provider.hooks.kubernetes import causes, manifests
 from dask_provider.hooks.kubernetes import client as api
 from dask_provider.hooks.kubernetes.access import Access
-from dask_provider.hooks.kubernetes.client import ApiError, Client, rfc3339
+from dask_provider.hooks.kubernetes.client import Client, rfc3339
+from dask_provider.hooks.kubernetes.errors import ApiError
 from dask_provider.hooks.kubernetes.feed import GRACE, Feed
 from dask_provider.hooks.kubernetes.questions import Object, annotate, condition, newest, note, pods_of
 from dask_provider.outcomes import Outcome, read_outcome

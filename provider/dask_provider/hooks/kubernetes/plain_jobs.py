@@ -7,7 +7,8 @@ from dask_provider.errors import ClusterFailed, InvalidInput
 from dask_provider.handles import JobHandle
 from dask_provider.hooks.kubernetes import plain_manifests
 from dask_provider.hooks.kubernetes.access import Access
-from dask_provider.hooks.kubernetes.client import ApiError, Client
+from dask_provider.hooks.kubernetes.client import Client
+from dask_provider.hooks.kubernetes.errors import ApiError
 from dask_provider.hooks.kubernetes.jobs import create_job, job_handle, jobs_of, take_over
 from dask_provider.hooks.kubernetes.questions import access_of
 from dask_provider.owner import Attempt, Owner

@@ -8,7 +8,8 @@ from typing import Any
 from dask_provider import config
 from dask_provider.errors import ClusterFailed, InvalidInput
 from dask_provider.hooks.kubernetes import client as api
-from dask_provider.hooks.kubernetes.client import ApiError, Client
+from dask_provider.hooks.kubernetes.client import Client
+from dask_provider.hooks.kubernetes.errors import ApiError
 from dask_provider.hooks.kubernetes.rights import check_rights
 
 Object = dict[str, Any]

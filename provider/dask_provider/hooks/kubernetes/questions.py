@@ -12,7 +12,8 @@ from dask_provider.handles import ClusterHandle
 from dask_provider.hooks.kubernetes import causes
 from dask_provider.hooks.kubernetes import client as api
 from dask_provider.hooks.kubernetes.access import Access, load_access
-from dask_provider.hooks.kubernetes.client import ApiError, Client
+from dask_provider.hooks.kubernetes.client import Client
+from dask_provider.hooks.kubernetes.errors import ApiError
 
 Object = dict[str, Any]
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dask_provider.errors import ClusterFailed
-from dask_provider.hooks.kubernetes.client import ApiError, Client
+from dask_provider.hooks.kubernetes.client import Client
+from dask_provider.hooks.kubernetes.errors import ApiError
 
 #: API group, resource, verbs
 NEEDED: tuple[tuple[str, str, tuple[str, ...]], ...] = (

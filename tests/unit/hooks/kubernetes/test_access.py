@@ -20,7 +20,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from dask_provider.errors import InvalidInput
 from dask_provider.hooks.kubernetes import access as module
-from dask_provider.hooks.kubernetes.access import Access, NoCredentials, environment_proxy, load_access
+from dask_provider.hooks.kubernetes import tokens
+from dask_provider.hooks.kubernetes.access import Access, environment_proxy, load_access
+from dask_provider.hooks.kubernetes.tokens import NoCredentials
 
 TOKEN = "eyJ-very-secret"
 
@@ -292,7 +294,7 @@ def test_a_program_that_is_missing_or_hangs(
     user = {"exec": {"command": "no-such-plugin", "installHint": "install it"}}
     with pytest.raises(NoCredentials, match=r"no-such-plugin: No such file or directory\. install it"):
         _token(load_access(connection({"kube_config": kubeconfig(user)})))
-    monkeypatch.setattr(module, "PLUGIN_SECONDS", 0.3)
+    monkeypatch.setattr(tokens, "PLUGIN_SECONDS", 0.3)
     access = load_access(connection({"kube_config": kubeconfig(_plugin(tmp_path, "import time; time.sleep(60)"))}))
     with pytest.raises(NoCredentials, match=r"did not end within 0\.3 s"):
         _token(access)

@@ -115,4 +115,6 @@ def test_what_cannot_be(fields: dict[str, Any], field: str, allowed: str) -> Non
 
 
 def test_templates_are_checked_once_they_are_rendered() -> None:
-    KubernetesJob(image="{{ image }}", namespace="{{ ns }}", active_deadline_seconds="{{ x }}", arguments=["{{ ds }}"])
+    fields = {"image": "{{ image }}", "namespace": "{{ ns }}", "active_deadline_seconds": "{{ x }}"}
+    spec = KubernetesJob(**fields, arguments=["{{ ds }}"])
+    assert {name: getattr(spec, name) for name in fields} == fields
