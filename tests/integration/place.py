@@ -93,7 +93,7 @@ class Place:
     async def delete(self, handle: ClusterHandle) -> None:
         hook = hook_of(handle.place)
         assert await hook.delete(handle, "deleted by the test") == "deleting"
-        assert await hook.wait_gone(handle, 20)
+        assert await hook.wait_gone(handle, 60)
 
 
 async def until(condition: Callable[[], Any], seconds: float = 30) -> Any:

@@ -11,6 +11,9 @@ from dask_provider.hooks import hook_of
 from dask_provider.owner import TaskKey
 from dask_provider.triggers.base import WaitTrigger
 
+#: seconds that the cluster of a task that was ended has to be gone
+GONE_WITHIN = 60.0
+
 
 class DaskClusterTrigger(WaitTrigger):
     """Fires ``{"cluster": …}`` when ready, ``{"failed": reason}`` when it cannot become so.
@@ -41,4 +44,7 @@ class DaskClusterTrigger(WaitTrigger):
 
     async def end(self, *, run_over: bool) -> None:
         handle = ClusterHandle.from_dict(self.cluster)
-        await hook_of(handle.place).delete(handle, "its task was ended", attempt=handle.attempt)
+        hook = hook_of(handle.place)
+        if await hook.delete(handle, "its task was ended", attempt=handle.attempt) == "deleting":
+            # What a place still makes of a cluster that was deleted half-way is ended by whoever waits.
+            await hook.wait_gone(handle, GONE_WITHIN)

@@ -46,7 +46,7 @@ async def test_causes_are_named_before_the_time_out(place: Namespace) -> None:
         except ClusterFailed as error:
             return str(error)
         finally:
-            await hook.delete(handle, "it did not become ready")
+            await place.delete(handle)
         return "it became ready"
 
     texts = await asyncio.gather(*map(cause, FAILS))

@@ -81,9 +81,11 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
             try:
                 await self._complete(k, spec, owner, namespace, lease, cluster)
             except Exception:
+                handle = _handle(lease, spec.conn_id)
                 try:
-                    await self.delete(_handle(lease, spec.conn_id), "it could not be completed", attempt=attempt)
-                except ApiError as error:  # the first error counts
+                    if await self.delete(handle, "it could not be completed", attempt=attempt) == "deleting":
+                        await self.wait_gone(handle, GONE_WITHIN)
+                except (ApiError, ClusterFailed) as error:  # the first error counts
                     logger.warning("cluster %s is left to its lease: %s", owner.name, error)
                 raise
         return _handle(lease, spec.conn_id)
