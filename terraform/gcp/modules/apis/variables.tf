@@ -1,0 +1,8 @@
+variable "project_id" {
+  type = string
+}
+
+variable "services" {
+  description = "Names of the APIs, such as dataproc.googleapis.com."
+  type        = set(string)
+}
