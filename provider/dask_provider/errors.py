@@ -31,5 +31,17 @@ class JobFailed(RuntimeError):
     """The job did not succeed; the message says why first, then shows the end of its output."""
 
 
+class Overtaken(JobFailed):
+    """A newer try of the same task has the job: this process, which Airflow has lost sight of, leaves it alone."""
+
+    def __init__(self, job_id: str, number: int, newer: int) -> None:
+        self.job_id, self.number, self.newer = job_id, number, newer
+        text = f"job {job_id} belongs to try {newer}, which began after this process of try {number}: it is left alone"
+        super().__init__(text)
+
+    def __reduce__(self) -> tuple[type[Overtaken], tuple[str, int, int]]:
+        return type(self), (self.job_id, self.number, self.newer)
+
+
 class WrongHost(RuntimeError):
     """The cluster or job lives on another machine than this process, on a place that needs them to be the same."""

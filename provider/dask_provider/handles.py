@@ -89,6 +89,7 @@ class JobHandle(Record):
     :param results: URI prefix that the job writes to (``DASK_JOB_RESULTS``), ends with ``/``.
     :param manifest: URI of the list of what it wrote.
     :param adopted: whether an earlier attempt had started it.
+    :param started: when the try that follows it now began, seconds since the epoch.
     """
 
     place: str
@@ -98,3 +99,4 @@ class JobHandle(Record):
     results: str
     manifest: str
     adopted: bool = False
+    started: float = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TypedDict
 
 
@@ -67,15 +67,34 @@ class Attempt:
         or succeeded job is adopted.
     :param last: no automatic retry follows this try.
     :param since: the first try since the task was last cleared; what older ones left is never adopted.
+    :param started: when the try began, seconds since the epoch; written on the job at the place, beside the number.
+    :param deadline: when its ``execution_timeout`` is over, seconds since the epoch; ``None``: never.
     """
 
     number: int
     fresh: bool
     last: bool
     since: int = 1
+    started: float = field(kw_only=True)
+    deadline: float | None = field(default=None, kw_only=True)
 
     @classmethod
-    def of(cls, try_number: int, max_tries: int, retries: int) -> Attempt:
+    def of(
+        cls, try_number: int, max_tries: int, retries: int, *, started: float, deadline: float | None = None
+    ) -> Attempt:
         """From the numbers of a task instance. ``max_tries`` grows by ``retries + 1`` with every clear."""
         since = max_tries - retries + 1
-        return cls(number=try_number, fresh=try_number == since, last=try_number > max_tries, since=since)
+        first, last = try_number == since, try_number > max_tries
+        return cls(try_number, first, last, since, started=started, deadline=deadline)
+
+    def is_overtaken_by(self, number: int, started: float) -> bool:
+        """Whether a job that this try finds belongs to a newer one: then this process is an orphan, and leaves it.
+
+        Airflow starts the next try while a process lives that it has lost sight of. Neither sign is enough: a run that
+        was deleted and made anew counts its tries from 1, beside leftovers of higher numbers; and clocks of workers
+        differ, by more than what lies between two tries that fail at once.
+
+        :param number: of the try that is written on the job.
+        :param started: when that one began.
+        """
+        return number >= self.number and started > self.started

@@ -18,12 +18,17 @@ from dask_provider.jobs import Bundle, Job, make_bundle
 from dask_provider.outcomes import Outcome
 from dask_provider.owner import Attempt, Owner
 
-FIRST = Attempt(1, fresh=True, last=False)
+FIRST = Attempt(1, fresh=True, last=False, started=1)
 
 
 def retry(number: int) -> Attempt:
     """An automatic retry: it adopts."""
-    return Attempt(number, fresh=False, last=False)
+    return Attempt(number, fresh=False, last=False, started=number)
+
+
+def cleared(number: int, *, started: float | None = None) -> Attempt:
+    """The first try after a clear, or of a run that was made anew: it ends leftovers."""
+    return Attempt(number, fresh=True, last=False, since=number, started=number if started is None else started)
 
 
 @dataclass

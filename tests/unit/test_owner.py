@@ -60,4 +60,22 @@ def test_labels_make_the_owner_again() -> None:
 )
 def test_attempts(try_number: int, max_tries: int, retries: int, fresh: bool, last: bool) -> None:
     since = max_tries - retries + 1
-    assert Attempt.of(try_number, max_tries, retries) == Attempt(try_number, fresh, last, since)
+    made = Attempt.of(try_number, max_tries, retries, started=7, deadline=9)
+    assert made == Attempt(try_number, fresh, last, since, started=7, deadline=9)
+
+
+@pytest.mark.parametrize(
+    ("number", "started", "overtaken"),
+    [
+        (1, 50, False),  # its own, or one that it has adopted
+        (2, 100, False),  # of this very try, in another process
+        (2, 50, False),  # what a run has left that was deleted and made anew, with the same number
+        (3, 50, False),  # or with a higher one
+        (3, 150, True),  # the next try
+        (2, 150, True),  # the run was deleted and made anew while this process lived
+        (1, 150, False),  # the try before, by a clock that is ahead
+        (0, 0, False),  # nobody's, or of a time when nothing was written
+    ],
+)
+def test_who_finds_the_job_of_a_newer_try(number: int, started: float, overtaken: bool) -> None:
+    assert Attempt(2, fresh=False, last=False, started=100).is_overtaken_by(number, started) == overtaken

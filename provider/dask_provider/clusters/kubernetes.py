@@ -21,7 +21,6 @@ DEFAULT_MEMORY = 2 * 2**30
 JOB_MOUNTS = {"dask-bundle": "/dask-bundle", "dask-job": "/tmp/dask-job"}
 #: the names by which the images of the Dask project take packages
 EXTRA = {"pip": "EXTRA_PIP_PACKAGES", "conda": "EXTRA_CONDA_PACKAGES", "apt": "EXTRA_APT_PACKAGES"}
-NODE_PORTS = range(30000, 32768)
 _SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer")
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 #: what the operator, or we, say ourselves
@@ -250,8 +249,7 @@ class KubernetesCluster(TemporaryClusterSpec):
                 continue
             if self.service_type != "NodePort" and not is_template(self.service_type):
                 raise InvalidInput(self._field(name), value, 'None, or service_type="NodePort"')
-            if isinstance(value, bool) or not str(value).isdecimal() or int(value) not in NODE_PORTS:
-                raise InvalidInput(self._field(name), value, f"a port from {NODE_PORTS[0]} to {NODE_PORTS[-1]}")
+            fields.parse_node_port(self._field(name), value)
         if self.node_port is not None and str(self.node_port) == str(self.dashboard_node_port):
             raise InvalidInput(self._field("dashboard_node_port"), self.node_port, "another port than node_port")
 

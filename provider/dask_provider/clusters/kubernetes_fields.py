@@ -35,6 +35,8 @@ _BYTES = {
     **_BINARY,
     **{f"{unit}B": size for unit, size in _BINARY.items()},
 }
+#: what Kubernetes opens on nodes, unless its administrator says otherwise
+NODE_PORTS = range(30000, 32768)
 _REFERENCES = ("secretRef", "configMapRef")
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
@@ -84,6 +86,13 @@ def check_labels(field: str, value: object, *, annotations: bool = False) -> Non
         if not fits:
             what = "text" if annotations else 'text of at most 63 letters, digits, "-", "_" and "."'
             raise InvalidInput(field, {key: text}, f"{what} as the value (quoted: true and 1 are no text)")
+
+
+def parse_node_port(field: str, value: object) -> int:
+    """:raises InvalidInput: when it is no port that Kubernetes opens on nodes."""
+    if isinstance(value, bool) or not str(value).isdecimal() or int(str(value)) not in NODE_PORTS:
+        raise InvalidInput(field, value, f"a port from {NODE_PORTS[0]} to {NODE_PORTS[-1]}")
+    return int(str(value))
 
 
 def check_tolerations(field: str, value: object) -> None:

@@ -14,6 +14,8 @@ from dask_provider.units import is_template, parse_seconds
 
 #: name of the container, where ``spec_schema`` gives it none
 CONTAINER = "job"
+#: seconds that an ended job stays at least: Airflow, or its connection to Kubernetes, may be away for a moment
+LEAST_KEPT = 60.0
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _NAME = "a name such as preprocess-data, letters, digits and -"
 
@@ -102,12 +104,11 @@ class KubernetesJob:
             )
 
     def _check_times(self) -> None:
-        for name in ("active_deadline_seconds", "keep_seconds"):
+        for name, least in (("active_deadline_seconds", 0.0), ("keep_seconds", LEAST_KEPT)):
             value = getattr(self, name)
-            if name == "keep_seconds" and value in (0, "0"):
-                continue
-            if not is_template(value):
-                parse_seconds(_field(name), value)
+            if not is_template(value) and parse_seconds(_field(name), value) < least:
+                allowed = f"at least {LEAST_KEPT:g} s: a job that is gone tells nobody how it ended"
+                raise InvalidInput(_field(name), value, allowed)
 
     @property
     def container(self) -> Mapping[str, Any]:
@@ -130,9 +131,7 @@ class KubernetesJob:
     @property
     def keep(self) -> int:
         """``keep_seconds`` as Kubernetes takes it."""
-        if self.keep_seconds in (0, "0"):
-            return 0
-        return max(1, round(parse_seconds(_field("keep_seconds"), self.keep_seconds)))
+        return round(parse_seconds(_field("keep_seconds"), self.keep_seconds))
 
     def __repr__(self) -> str:
         return f"KubernetesJob(image={self.image or self.container.get('image')!r}, cmd={list(self.cmd)!r})"

@@ -20,6 +20,8 @@ from dask_provider.owner import Attempt, Owner
 
 #: what ``cancel`` says of a job that is another attempt's now
 TAKEN_OVER = "left to another attempt, which has taken it over"
+#: seconds that a cluster has to be gone, before its name is used again or whoever ended it leaves
+GONE_WITHIN = 120.0
 #: what ``delete`` says of a cluster that somebody else runs
 NOT_OURS = "not ours: left running"
 SpecT = TypeVar("SpecT", bound=ClusterSpec)
@@ -109,6 +111,7 @@ class ClusterHook(ABC, Generic[SpecT]):
         First adopts or ends any older job of the owner, then writes this attempt on it (see :class:`Attempt`).
 
         :raises ClusterGone: when the cluster has ended, naming why.
+        :raises Overtaken: when a newer try has the job; it is left as it is.
         """
 
     @abstractmethod
@@ -125,7 +128,7 @@ class ClusterHook(ABC, Generic[SpecT]):
 
     @abstractmethod
     async def cancel(self, job: JobHandle) -> str:
-        """Ask the job to end, if ``job.attempt`` still is the attempt written on it. Returns within 2 s.
+        """Ask the job to end, if ``job.attempt`` and ``job.started`` still are those written on it. Returns within 2 s.
 
         A later try does not adopt it any more, even while it is still ending.
 

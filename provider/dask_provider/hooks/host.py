@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dask_provider import config
-from dask_provider.errors import ClusterGone, InvalidInput, WrongHost
+from dask_provider.errors import ClusterGone, InvalidInput, Overtaken, WrongHost
 from dask_provider.handles import ClusterHandle, JobHandle
 from dask_provider.hooks.base import TAKEN_OVER, ClusterHook, News, SpecT
 from dask_provider.jobs import ARCHIVE, Bundle
@@ -134,9 +134,11 @@ class HostHook(ClusterHook[SpecT]):
         forget_old()
         home = self._job_folder(bundle.owner.name)
         with locked(home.with_suffix(".lock")):
+            for any_old in self._jobs(home, superseded=True):
+                _check_newest(any_old, attempt)
             for old in self._jobs(home):
                 if _number(old) >= attempt.since and not attempt.fresh and self._can_adopt(old, bundle):
-                    write_record(old / "attempt.json", {"attempt": attempt.number})
+                    _write_attempt(old, attempt)
                     return self._job_handle(old, adopted=True)
                 self._end_job(old)
                 # Nobody is to find it again: a run that was deleted and made anew counts its tries from 1.
@@ -163,7 +165,7 @@ class HostHook(ClusterHook[SpecT]):
                 "results": bundle.results(job_id),
                 "manifest": bundle.manifest(job_id),
             }
-            write_record(folder / "attempt.json", {"attempt": attempt.number})
+            _write_attempt(folder, attempt)
             write_record(folder / "record.json", record)
             python = handle.details.get("python") or sys.executable
             command = [python, str(folder / ARCHIVE), "job", str(folder / "job.json")]
@@ -174,10 +176,14 @@ class HostHook(ClusterHook[SpecT]):
             self._noted(handle, job, process)
             return job
 
-    def _jobs(self, home: Path) -> list[Path]:
-        """Folders of the owner's jobs that count, newest first."""
-        found = [path.parent for path in home.glob("*/record.json") if not (path.parent / "superseded").exists()]
-        return sorted(found, key=_number, reverse=True)
+    def _jobs(self, home: Path, *, superseded: bool = False) -> list[Path]:
+        """Folders of the owner's jobs that count, newest first.
+
+        :param superseded: also those that a later try has ended.
+        """
+        found = [path.parent for path in home.glob("*/record.json")]
+        counted = [folder for folder in found if superseded or not (folder / "superseded").exists()]
+        return sorted(counted, key=_number, reverse=True)
 
     def _can_adopt(self, folder: Path, bundle: Bundle) -> bool:
         record = read_record(folder / "record.json") or {}
@@ -212,6 +218,7 @@ class HostHook(ClusterHook[SpecT]):
             results=record["results"],
             manifest=record["manifest"],
             adopted=adopted,
+            started=attempt.get("started", 0.0),
         )
 
     async def find_job(self, handle: ClusterHandle, owner: Owner) -> JobHandle | None:
@@ -226,7 +233,7 @@ class HostHook(ClusterHook[SpecT]):
     async def cancel(self, job: JobHandle) -> str:
         folder = Path(job.location)
         attempt = read_record(folder / "attempt.json")
-        if attempt is None or attempt["attempt"] != job.attempt:
+        if attempt is None or (attempt["attempt"], attempt.get("started", 0.0)) != (job.attempt, job.started):
             return TAKEN_OVER
         write_record(folder / "ending.json", {})  # no other try adopts it any more
         return "cancelled" if send_signal(read_record(folder / "process.json"), signal.SIGTERM) else "already over"
@@ -263,6 +270,17 @@ class HostHook(ClusterHook[SpecT]):
 def _number(folder: Path) -> int:
     """The attempt that started the job."""
     return int(folder.name.rpartition("-")[2])
+
+
+def _write_attempt(folder: Path, attempt: Attempt) -> None:
+    write_record(folder / "attempt.json", {"attempt": attempt.number, "started": attempt.started})
+
+
+def _check_newest(folder: Path, attempt: Attempt) -> None:
+    """:raises Overtaken: when the job is a newer try's."""
+    written = read_record(folder / "attempt.json") or {}
+    if attempt.is_overtaken_by(written.get("attempt", 0), written.get("started", 0.0)):
+        raise Overtaken(folder.name, attempt.number, written["attempt"])
 
 
 def _verdict(record: dict[str, Any] | None) -> Outcome:

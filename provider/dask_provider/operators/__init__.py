@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     )
     from dask_provider.operators.job import DaskJobOperator
     from dask_provider.operators.kubernetes_job import KubernetesJobOperator
+    from dask_provider.operators.kubernetes_ports import DaskChangeNodePortsOperator
     from dask_provider.operators.reaper import DaskReapClustersOperator
     from dask_provider.operators.results import DaskStoreResultsOperator
 
 _MODULES = {
+    "DaskChangeNodePortsOperator": "kubernetes_ports",
     "DaskCreateClusterOperator": "cluster",
     "DaskDeleteClusterOperator": "cluster",
     "DaskJobOperator": "job",
@@ -25,6 +27,7 @@ _MODULES = {
     "KubernetesJobOperator": "kubernetes_job",
 }
 __all__ = [
+    "DaskChangeNodePortsOperator",
     "DaskCreateClusterOperator",
     "DaskDeleteClusterOperator",
     "DaskJobOperator",

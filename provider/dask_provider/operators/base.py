@@ -76,7 +76,8 @@ class DaskOperator(BaseOperator):
     def attempt(self) -> Attempt:
         """Which try this is."""
         ti = self._ti
-        return Attempt.of(ti.try_number, ti.max_tries, self.retries or 0)
+        began = time.time() if ti.start_date is None else ti.start_date.timestamp()
+        return Attempt.of(ti.try_number, ti.max_tries, self.retries or 0, started=began, deadline=self._deadline)
 
     def _key(self) -> TaskKey:
         ti = self._ti

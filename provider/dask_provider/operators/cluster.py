@@ -10,16 +10,13 @@ from dask_provider.clusters.base import ClusterSpec
 from dask_provider.errors import ClusterFailed, InvalidInput
 from dask_provider.handles import ClusterHandle
 from dask_provider.hooks import hook_of
-from dask_provider.hooks.base import NOT_OURS, ClusterHook, SpecChanged
+from dask_provider.hooks.base import GONE_WITHIN, NOT_OURS, ClusterHook, SpecChanged
 from dask_provider.links import DaskDashboardLink
 from dask_provider.operators.ahead import check_ahead
 from dask_provider.operators.base import DaskOperator
 from dask_provider.owner import Attempt, Owner
 from dask_provider.sideloop import run_aside
 from dask_provider.units import parse_workers
-
-#: seconds that an older cluster has to be gone before its name is used again
-GONE_WITHIN = 120.0
 
 
 def plan_of(spec: ClusterSpec, owner: Owner) -> Any:

@@ -242,12 +242,11 @@ class DaskJobOperator(FollowingOperator):
         if hook is None:
             return
         job = await hook.find_job(handle, self._owner()) if handle else None
-        number = self.attempt().number
-        ours = job is None or job.attempt <= number  # an older one, not yet adopted, is this task's to end, too
+        ours = job is None or self._is_ours(job)
         if job is not None and ours:
             self.log.info("job %s: %s", job.job_id, await hook.cancel(job))
         if handle is not None and handle.needed and ours and (spec is not None or run_over):
-            attempt = number if spec is not None else None
+            attempt = self.attempt().number if spec is not None else None
             said = await hook.delete(handle, "its task was ended", attempt=attempt)
             self.log.info("cluster %s: %s", handle.name, said)
 

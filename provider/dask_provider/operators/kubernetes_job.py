@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from dask_provider.clusters.kubernetes_job import KubernetesJob
+from dask_provider.clusters.kubernetes_shown import without_values
 from dask_provider.errors import JobFailed
 from dask_provider.handles import JobHandle
 from dask_provider.hooks import hook_of
@@ -53,8 +54,8 @@ class KubernetesJobOperator(FollowingOperator):
     :param spec_schema: the spec of the pod as in a manifest, for all else; the fields above are laid over it.
     :param active_deadline_seconds: seconds (or ``"2h"``) after which Kubernetes itself ends the job, also when all of
         Airflow is gone.
-    :param keep_seconds: how long Kubernetes keeps an ended job. A retry that comes later runs a job again that had
-        succeeded when its worker was lost.
+    :param keep_seconds: how long Kubernetes keeps an ended job, at least a minute. Whoever follows it must read within
+        this time how it ended; a retry that comes later runs a job again that had succeeded when its worker was lost.
     """
 
     template_fields: Sequence[str] = FIELDS
@@ -145,8 +146,7 @@ class KubernetesJobOperator(FollowingOperator):
         from dask_provider.hooks.kubernetes import plain_jobs
 
         job = await plain_jobs.find(self._spec(), self._owner())
-        # An older one, not yet adopted, is this task's to end, too.
-        if job is not None and job.attempt <= self.attempt().number:
+        if job is not None and self._is_ours(job):
             self.log.info("job %s: %s", job.job_id, await hook_of(PLACE).cancel(job))
 
     # --- what to run ---
@@ -167,7 +167,7 @@ class KubernetesJobOperator(FollowingOperator):
     def plan(self) -> dict[str, Any]:
         owner = self._owner()
         shown = {field: value for field in FIELDS if (value := getattr(self, field)) and field != "env"}
-        return {"submit": {"job_id": f"{owner.name}-1", **shown, "env": sorted(self.env)}}
+        return {"submit": without_values({"job_id": f"{owner.name}-1", **shown, "env": sorted(self.env)})}
 
 
 async def _submit(spec: KubernetesJob, owner: Owner, step: FollowingOperator) -> JobHandle:

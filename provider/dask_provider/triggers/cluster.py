@@ -8,11 +8,9 @@ from typing import Any
 from dask_provider.errors import ClusterFailed
 from dask_provider.handles import ClusterHandle
 from dask_provider.hooks import hook_of
+from dask_provider.hooks.base import GONE_WITHIN
 from dask_provider.owner import TaskKey
 from dask_provider.triggers.base import WaitTrigger
-
-#: seconds that the cluster of a task that was ended has to be gone
-GONE_WITHIN = 60.0
 
 
 class DaskClusterTrigger(WaitTrigger):

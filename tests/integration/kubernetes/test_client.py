@@ -19,10 +19,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 from dask_provider.hooks.kubernetes import client as module
-from dask_provider.hooks.kubernetes.access import Access, load_access
-from dask_provider.hooks.kubernetes.client import Client, configmaps, daskclusters, jobs, pods, rfc3339, services
+from dask_provider.hooks.kubernetes import streams
+from dask_provider.hooks.kubernetes.access import Access
+from dask_provider.hooks.kubernetes.client import Client
+from dask_provider.hooks.kubernetes.connections import load_access
 from dask_provider.hooks.kubernetes.errors import ApiError, Expired, NotStarted, Unreachable, Untrusted
 from dask_provider.hooks.kubernetes.feed import Feed
+from dask_provider.hooks.kubernetes.paths import configmaps, daskclusters, jobs, pods, services
+from dask_provider.hooks.kubernetes.times import rfc3339
 
 from tests.integration.kubernetes.manifests import dask_cluster, job
 from tests.servers.kubernetes import KubernetesServer
@@ -581,7 +585,7 @@ async def test_lines_of_a_log() -> None:
         (NANO - 123456789, ""),
     ]
     assert lines[4][0] == NANO
-    assert 250_000 < len(lines[4][1]) <= module.LONGEST_LINE, "cut"
+    assert 250_000 < len(lines[4][1]) <= streams.LONGEST_LINE, "cut"
     assert lines[5:] == [(0, "unable to retrieve container logs"), (NANO, "no end")]
     expected = "follow=true&container=c&sinceTime=2026-02-03T04%3A05%3A06Z&tailLines=5"
     assert asked == [f"GET /api/v1/namespaces/n/pods/p/log?timestamps=true&{expected}"]

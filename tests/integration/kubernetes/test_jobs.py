@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import re
+import time
 from collections.abc import AsyncIterator
 
 import pytest
-from dask_provider.errors import InvalidInput
+from dask_provider.errors import InvalidInput, Overtaken
 from dask_provider.handles import ClusterHandle, JobHandle
 from dask_provider.hooks import hook_of
 from dask_provider.hooks.base import TAKEN_OVER
+from dask_provider.hooks.kubernetes import job_manifests
 
 from tests.integration.kubernetes.place import Namespace
-from tests.integration.place import FIRST, Attempt, Followed, lines_of, retry, until
+from tests.integration.place import FIRST, Followed, cleared, lines_of, retry, until
 
 FAILED = ("failed", "cancelled", "lost")
 
@@ -74,7 +77,7 @@ async def test_retries_and_clears(place: Namespace, cluster: ClusterHandle) -> N
     assert await hook.cancel(first) == TAKEN_OVER
     assert (await hook.find_job(cluster, place.owner("work"))).attempt == 2
 
-    fresh = await place.submit(cluster, works(place, 3), attempt=Attempt(3, fresh=True, last=False, since=3))
+    fresh = await place.submit(cluster, works(place, 3), attempt=cleared(3))
     assert not fresh.adopted
     told = await place.follow(fresh)
     assert told.outcome.succeeded, told.outcome
@@ -93,10 +96,29 @@ async def test_retries_and_clears(place: Namespace, cluster: ClusterHandle) -> N
 async def test_a_run_that_was_deleted_and_made_anew_counts_from_one_again(
     place: Namespace, cluster: ClusterHandle
 ) -> None:
-    for attempt in (FIRST, Attempt(2, fresh=True, last=False, since=2), FIRST):
+    for attempt in (FIRST, cleared(2), cleared(1, started=3)):
         told = await place.follow(await place.submit(cluster, works(place, 1), attempt=attempt))
         assert told.outcome.succeeded, told.outcome
     assert witness(place) == ["starts", "ends"] * 3
+
+
+async def test_an_orphan_of_an_older_try_leaves_the_job_of_a_newer_one_alone(
+    place: Namespace, cluster: ClusterHandle
+) -> None:
+    newer = await place.submit(cluster, works(place, 60), attempt=retry(3))
+    await until(lambda: witness(place) == ["starts"])
+    for older in (FIRST, retry(2)):  # one would end it, the other one adopt it
+        with pytest.raises(Overtaken, match=rf"{newer.job_id} belongs to try 3, .* of try {older.number}: .*alone"):
+            await place.submit(cluster, works(place, 60), attempt=older)
+    adopted = await place.submit(cluster, works(place, 60), attempt=retry(4))
+    assert (adopted.job_id, adopted.attempt) == (newer.job_id, 4), "it runs on"
+    with pytest.raises(Overtaken, match="belongs to try 4"):
+        await place.submit(cluster, works(place, 60), attempt=retry(3))
+    # The run is deleted and made anew: its first try is newer than all that is there.
+    anew = await place.submit(cluster, works(place, 1), attempt=cleared(1, started=5))
+    assert not anew.adopted
+    assert (await place.follow(anew)).outcome.succeeded
+    assert witness(place) == ["starts", "starts", "ends"]
 
 
 async def test_two_tries_that_submit_at_once_start_one_job(place: Namespace, cluster: ClusterHandle) -> None:
@@ -150,6 +172,22 @@ async def test_a_pod_deleted_by_somebody(place: Namespace, cluster: ClusterHandl
     assert told.outcome.state == "lost", told.outcome
     assert "deleted by somebody" in told.outcome.reason
     assert "starts" in told.lines
+
+
+async def test_kubernetes_ends_a_job_whose_task_has_given_up(place: Namespace, cluster: ClusterHandle) -> None:
+    def limit() -> int:
+        return int(place.objects()[f"Job/{job.job_id}"]["spec"]["activeDeadlineSeconds"])
+
+    job = await place.submit(cluster, works(place, 90))
+    assert 86400 - 120 < limit() <= 86400, "the cluster's own lifetime"
+    await until(lambda: witness(place) == ["starts"])
+    soon = dataclasses.replace(retry(2), deadline=time.time() + 15 - job_manifests.AFTER_TASK)
+    assert (await place.submit(cluster, works(place, 90), attempt=soon)).adopted
+    assert limit() < 60, "that of the try which has it now"
+    told = await place.follow(job)
+    assert told.outcome.state == "failed", told.outcome
+    assert "DeadlineExceeded" in told.outcome.reason
+    assert "ends" not in witness(place)
 
 
 async def test_a_script_larger_than_a_config_map(place: Namespace, cluster: ClusterHandle) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -38,6 +39,9 @@ async def test_a_whole_life(place: Namespace) -> None:
     assert changed.value.handle.uid == first.uid
 
     job = await place.submit(first, SUM)
+    (lease,) = place.pods(f"dask-provider/role=lease,dask-provider/cluster={first.name}")
+    kept = float(lease["metadata"]["annotations"]["dask-provider/extended-until"]) - time.time()
+    assert 60 < kept <= 120, "nearly all of idle_timeout may be over when a job is submitted"
     told = await place.follow(job)
     assert told.outcome.succeeded, told.outcome
     assert "sum 285" in told.lines

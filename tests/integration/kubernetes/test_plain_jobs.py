@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import textwrap
 from collections.abc import AsyncIterator
@@ -11,15 +12,16 @@ from typing import Any
 
 import pytest
 from dask_provider.clusters.kubernetes_job import KubernetesJob
-from dask_provider.errors import InvalidInput
+from dask_provider.errors import InvalidInput, Overtaken
 from dask_provider.handles import JobHandle
 from dask_provider.hooks import hook_of
 from dask_provider.hooks.base import TAKEN_OVER
 from dask_provider.hooks.kubernetes import plain_jobs
 from dask_provider.hooks.kubernetes.rights import PLAIN, role_rules
+from dask_provider.owner import Attempt
 
 from tests.integration.kubernetes.place import Namespace, airflow_in
-from tests.integration.place import FIRST, Attempt, Followed, lines_of, retry, until
+from tests.integration.place import FIRST, Followed, cleared, lines_of, retry, until
 from tests.servers.kubernetes import DASK_IMAGE, KubernetesServer
 
 HOOK = hook_of("kubernetes")
@@ -139,7 +141,7 @@ async def test_retries_and_clears(plain: Plain) -> None:
     assert found is not None
     assert found.attempt == 2
 
-    fresh = await plain.start(works(plain, 2), Attempt(3, fresh=True, last=False, since=3))
+    fresh = await plain.start(works(plain, 2), cleared(3))
     assert not fresh.adopted
     assert (await plain.follow(fresh)).outcome.succeeded
     assert witness(plain) == ["starts", "starts", "ends"]
@@ -153,6 +155,41 @@ async def test_retries_and_clears(plain: Plain) -> None:
     assert not anew.adopted, "a failed job is started anew"
     assert await HOOK.cancel(anew) == "cancelled"
     assert (await plain.follow(anew)).outcome.state in ("failed", "cancelled")
+
+
+async def test_an_orphan_of_an_older_try_leaves_the_job_of_a_newer_one_alone(plain: Plain) -> None:
+    newer = await plain.start(works(plain, 60), attempt=retry(3))
+    await until(lambda: witness(plain) == ["starts"])
+    for older in (FIRST, retry(2)):  # one would end it, the other one adopt it
+        with pytest.raises(Overtaken, match=rf"{newer.job_id} belongs to try 3, .* of try {older.number}: .*alone"):
+            await plain.start(works(plain, 60), attempt=older)
+    adopted = await plain.start(works(plain, 60), attempt=retry(4))
+    assert (adopted.job_id, adopted.attempt) == (newer.job_id, 4), "it runs on"
+    with pytest.raises(Overtaken, match="belongs to try 4"):
+        await plain.start(works(plain, 60), attempt=retry(3))
+    # The run is deleted and made anew: its first try is newer than all that is there.
+    anew = await plain.start(works(plain, 1), attempt=cleared(1, started=5))
+    assert not anew.adopted
+    assert (await plain.follow(anew)).outcome.succeeded
+    assert witness(plain) == ["starts", "starts", "ends"]
+
+
+async def test_an_orphan_that_had_looked_before_the_newer_try_began(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, newer = plain_jobs.take_over, []
+
+    async def slow(*arguments: Any) -> Any:
+        monkeypatch.setattr(plain_jobs, "take_over", looks)
+        assert await looks(*arguments) is None
+        newer.append(await plain.start(works(plain, 3), retry(2)))
+
+    monkeypatch.setattr(plain_jobs, "take_over", slow)
+    with pytest.raises(Overtaken, match="belongs to try 2"):
+        await plain.start(works(plain, 60), FIRST)
+    assert (await plain.follow(newer[0])).outcome.succeeded
+    assert witness(plain).count("ends") == 1
+    await until(lambda: [key for key in plain.objects() if key.startswith("Job/")] == [f"Job/{newer[0].job_id}"])
 
 
 async def test_two_tries_that_submit_at_once_start_one_job(plain: Plain) -> None:
@@ -181,8 +218,10 @@ async def test_what_kubernetes_would_never_take(plain: Plain) -> None:
 
 
 async def test_it_goes_by_itself(plain: Plain) -> None:
-    job = await plain.start("print('done')", keep_seconds=1)
+    job = await plain.start("print('done')", keep_seconds=60)
     assert (await plain.follow(job)).outcome.succeeded
+    spec = {"spec": {"ttlSecondsAfterFinished": 1}}  # the minute is over
+    plain.server.kubectl("patch", "job", job.job_id, "-n", plain.name, "-p", json.dumps(spec))
     await plain.assert_nothing_left()
     assert (await plain.follow(job)).outcome.state == "lost", "unknown is never success"
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from typing import Any
 
 import pytest
 from dask_provider.errors import ClusterFailed, InvalidInput
 from dask_provider.hooks import hook_of
-from dask_provider.hooks.kubernetes.rights import role_rules
+from dask_provider.hooks.kubernetes.rights import NEEDED, role_rules
 
 from tests.integration.kubernetes.manifests import dask_cluster
 from tests.integration.kubernetes.place import KINDS, Namespace
@@ -65,15 +66,49 @@ async def test_more_than_any_node_has_is_named_while_it_waits(place: Namespace) 
     await place.delete(handle)
 
 
+def quota_of(place: Namespace, **hard: str) -> dict[str, Any]:
+    named = {name.replace("_", "."): amount for name, amount in hard.items()}
+    metadata = {"name": "small", "namespace": place.name}
+    return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": named}}
+
+
 async def test_a_quota_that_can_never_be_met(place: Namespace) -> None:
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small", "namespace": place.name}}
-    place.server.apply({**quota, "spec": {"hard": {"requests.memory": "250Mi"}}})
+    place.server.apply(quota_of(place, requests_memory="500Mi", pods="10"))
+    hook, spec = hook_of("kubernetes"), place.spec(worker_resources={"cpu": "50m", "memory": "300Mi"})
+    asked = r"requests\.memory of 732Mi \(lease 32Mi \+ scheduler 200Mi \+ job 200Mi \+ worker 300Mi\)"
+    with pytest.raises(
+        InvalidInput, match=rf"KubernetesCluster\.workers, .*{asked}.* at most 500Mi of the quota small"
+    ):
+        await hook.create(spec, place.owner("cluster"), 1)
+    await place.assert_nothing_left(0)
+
+
+async def test_a_quota_without_the_right_to_see_it(place: Namespace) -> None:
+    place.server.apply(quota_of(place, requests_memory="250Mi"))
+    kubeconfig = place.server.service_account(place.name, "blind", role_rules(NEEDED))
+    blind = json.dumps({"conn_type": "kubernetes", "extra": {"kube_config_path": str(kubeconfig)}})
     hook = hook_of("kubernetes")
-    spec = place.spec(worker_resources={"cpu": "50m", "memory": "300Mi"})
-    handle = await hook.create(spec, place.owner("cluster"), 1)
-    with pytest.raises(ClusterFailed, match=r"quota small: requested requests\.memory=300Mi"):
-        async for _ in hook.wait_ready(handle):
-            pass
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_BLIND", blind)
+        spec = place.spec(conn_id="blind", worker_resources={"cpu": "50m", "memory": "300Mi"})
+        began = time.monotonic()
+        handle = await hook.create(spec, place.owner("cluster"), 1)
+        assert time.monotonic() - began < 5, "it does not wait for a right that nobody needs"
+        with pytest.raises(ClusterFailed, match=r"quota small: requested requests\.memory=300Mi"):
+            await place.wait_ready(hook, handle)
+        await place.delete(handle)
+
+
+async def test_a_quota_that_others_have_taken(place: Namespace, caplog: pytest.LogCaptureFixture) -> None:
+    place.server.apply(quota_of(place, requests_memory="1000Mi"))
+    hook, big = hook_of("kubernetes"), {"cpu": "50m", "memory": "300Mi"}
+    first = await place.ready(place.spec(), "first")
+    handle = await hook.create(place.spec(worker_resources=big), place.owner("cluster"), 1)
+    assert re.search(
+        r"waits until others end: requests\.memory: it needs 732Mi .*568Mi left of the 1000Mi", caplog.text
+    )
+    await place.delete(first)
+    await place.wait_ready(hook, handle)
     await place.delete(handle)
 
 

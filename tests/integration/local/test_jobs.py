@@ -18,12 +18,13 @@ import psutil
 import pytest
 import pytest_asyncio
 from dask_provider.clusters import LocalCluster
+from dask_provider.errors import Overtaken
 from dask_provider.handles import ClusterHandle, JobHandle
 from dask_provider.hooks import hook_of
 from dask_provider.hooks.base import TAKEN_OVER
 
 from tests.conftest import require
-from tests.integration.onehost import FIRST, Host, lines_of, one_host, retry, until
+from tests.integration.onehost import FIRST, Host, cleared, lines_of, one_host, retry, until
 
 #: Says when it starts and ends; whoever is found alive beside it is an offence.
 WITNESS = """
@@ -81,7 +82,7 @@ async def test_a_fresh_attempt_ends_what_an_older_one_left(host: Host, cluster: 
     arguments = {"task_id": "fresh", "arguments": (str(book), "99", "0")}
     old = await host.submit(cluster, WITNESS, **arguments)
     await started(book)
-    new = await host.submit(cluster, WITNESS, **arguments, attempt=dataclasses.replace(FIRST, number=3))
+    new = await host.submit(cluster, WITNESS, **arguments, attempt=cleared(3))
     assert (new.adopted, new.attempt) == (False, 3)
     assert (await host.follow(old)).outcome.state == "cancelled"
     await started(book, 2)
@@ -149,10 +150,37 @@ async def test_a_retry_adopts_neither_what_a_clear_has_left_nor_what_is_being_ca
     assert (await host.follow(again)).outcome.state == "cancelled"
 
 
+async def test_an_orphan_of_an_older_try_leaves_the_job_of_a_newer_one_alone(
+    host: Host, cluster: ClusterHandle, tmp_path: Path
+) -> None:
+    book = tmp_path / "book"
+    arguments = {"task_id": "orphan", "arguments": (str(book), "99", "0")}
+    newer = await host.submit(cluster, WITNESS, **arguments, attempt=retry(3))
+    await started(book)
+    for older in (FIRST, retry(2)):  # one would end it, the other one adopt it
+        with pytest.raises(Overtaken, match=rf"{newer.job_id} belongs to try 3, .* of try {older.number}: .*alone"):
+            await host.submit(cluster, WITNESS, **arguments, attempt=older)
+    adopted = await host.submit(cluster, WITNESS, **arguments, attempt=retry(4))
+    assert (adopted.job_id, adopted.attempt) == (newer.job_id, 4), "it runs on"
+    with pytest.raises(Overtaken, match="belongs to try 4"):
+        await host.submit(cluster, WITNESS, **arguments, attempt=retry(3))
+    assert words(book) == ["start"]
+    # The run is deleted and made anew: its first try is newer than all that is there.
+    anew = await host.submit(cluster, WITNESS, **arguments, attempt=cleared(1, started=5))
+    assert not anew.adopted
+    await started(book, 2)
+    with pytest.raises(Overtaken, match="after this process of try 1: it is left alone"):
+        await host.submit(cluster, WITNESS, **arguments, attempt=FIRST)
+    assert await hook_of("local").cancel(dataclasses.replace(anew, started=1)) == TAKEN_OVER
+    assert await hook_of("local").cancel(anew) == "cancelled"
+    assert (await host.follow(anew)).outcome.state == "cancelled"
+    assert words(book) == ["start", "start"]
+
+
 async def test_two_tries_that_submit_at_once_start_one_job(host: Host, cluster: ClusterHandle, tmp_path: Path) -> None:
     book = tmp_path / "book"
     arguments = {"task_id": "twice", "arguments": (str(book), "2", "0")}
-    jobs = await asyncio.gather(*(host.submit(cluster, WITNESS, **arguments, attempt=retry(n)) for n in (2, 3)))
+    jobs = await asyncio.gather(*(host.submit(cluster, WITNESS, **arguments, attempt=retry(2)) for _ in range(2)))
     assert sorted(job.adopted for job in jobs) == [False, True]
     assert len({job.job_id for job in jobs}) == 1
     assert (await host.follow(jobs[0])).outcome.succeeded

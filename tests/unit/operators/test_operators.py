@@ -212,6 +212,7 @@ def test_a_function_travels_without_its_module() -> None:
 class Instance:
     """A task instance that began at a known time."""
 
+    try_number, max_tries = 2, 1
     start_date = datetime.fromisoformat("2024-01-01T00:00:00+00:00")
 
 
@@ -221,3 +222,4 @@ def test_deadlines(timeout: timedelta | None, deadline: float | None) -> None:
     task._context = {"ti": Instance()}
     assert task._deadline == deadline
     assert task._timed_out() == (deadline is not None)
+    assert (task.attempt().started, task.attempt().deadline) == (1704067200.0, deadline)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from dask_provider.hooks.kubernetes.jobs import KubernetesHook
+from dask_provider.hooks.kubernetes.existing import KubernetesHook
 
 __all__ = ["KubernetesHook"]

@@ -1,4 +1,4 @@
-"""Why a cluster is not ready and how a job ended, told from the objects of Kubernetes. Pure.
+"""Why a cluster is not ready, or a job does not run, told from the objects of Kubernetes. Pure.
 
 All objects are the API server's JSON. Events are core/v1 Events, in any order, also of other objects.
 
@@ -10,15 +10,20 @@ another cluster may end. It is named at once all the same, and again at the time
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from dask_provider.clusters.kubernetes_fields import parse_resources
 from dask_provider.errors import InvalidInput
-from dask_provider.outcomes import Outcome, worse
-
-Object = Mapping[str, Any]
+from dask_provider.hooks.kubernetes.objects import (
+    Seen,
+    component,
+    condition,
+    conditions,
+    events_of,
+    memory_limit,
+    name_of,
+)
 
 #: seconds after which an operator that has not touched a new cluster is named
 OPERATOR_SILENT = 10.0
@@ -42,14 +47,6 @@ _QUOTA = re.compile(
 )
 #: what older kubelets say in place of the reason
 _BARE = re.compile(r'Back-off pulling image "[^"]*"')
-#: what a pod's condition DisruptionTarget says
-_DISRUPTIONS = {
-    "PreemptionByScheduler": "preempted by a pod of higher priority",
-    "DeletionByTaintManager": "its node was lost or is being taken away",
-    "EvictionByEvictionAPI": "evicted, its node is being drained",
-    "DeletionByPodGC": "its node is gone",
-    "TerminationByKubelet": "ended by its node, which lacks resources or is shutting down",
-}
 
 
 @dataclass(frozen=True)
@@ -66,29 +63,11 @@ class Cause:
     pod: str | None = None
 
 
-@dataclass(frozen=True)
-class JobEnd:
-    """The place's verdict on a job.
-
-    :param state: one of :data:`dask_provider.outcomes.STATES`.
-    :param exit_code: of the container.
-    :param tells: the place knows the reason better than the runtime could (OOMKilled, Evicted, ...).
-    """
-
-    state: str
-    reason: str
-    exit_code: int | None = None
-    tells: bool = False
-
-
-# --- not running yet ---
-
-
 def not_ready(
-    cluster: Object | None,
-    deployments: Sequence[Object],
-    pods: Sequence[Object],
-    events: Sequence[Object],
+    cluster: Seen | None,
+    deployments: Sequence[Seen],
+    pods: Sequence[Seen],
+    events: Sequence[Seen],
     *,
     age: float,
 ) -> Cause | None:
@@ -102,18 +81,20 @@ def not_ready(
     """
     if cluster is not None and (operator := _of_operator(cluster, deployments, age)):
         return operator
-    ordered = sorted(pods, key=lambda pod: _component(pod) != "scheduler")
-    since = next((_ready_since(pod) for pod in ordered if _component(pod) == "scheduler"), None)
-    found = [cause for pod in ordered if (cause := _of_pod(pod, events, since))]
+    ordered = sorted(pods, key=lambda pod: component(pod) != "scheduler")
+    since = next((_ready_since(pod) for pod in ordered if component(pod) == "scheduler"), None)
+    found = [cause for pod in ordered if (cause := pod_cause(pod, events, since))]
     found += [cause for deployment in deployments if (cause := _of_deployment(deployment))]
     return _worst(found)
 
 
-def not_running(job: Object, pod: Object | None, events: Sequence[Object]) -> Cause | None:
+def not_running(job: Seen, pod: Seen | None, events: Sequence[Seen]) -> Cause | None:
     """Why a job (or the lease) has no running pod, or ``None``."""
     if pod is not None:
-        return _of_pod(pod, events)
-    told = [_refused(f"Job {_name(job)}", event.get("message", "")) for event in _events(job, events, "FailedCreate")]
+        return pod_cause(pod, events)
+    told = [
+        _refused(f"Job {name_of(job)}", event.get("message", "")) for event in events_of(job, events, "FailedCreate")
+    ]
     return _worst(told)
 
 
@@ -122,10 +103,10 @@ def _worst(found: Iterable[Cause]) -> Cause | None:
     return ordered[0] if ordered else None
 
 
-def _of_operator(cluster: Object, deployments: Sequence[Object], age: float) -> Cause | None:
+def _of_operator(cluster: Seen, deployments: Sequence[Seen], age: float) -> Cause | None:
     phase = (cluster.get("status") or {}).get("phase")
     if phase == "Error":
-        return Cause(f"the Dask operator refuses the DaskCluster {_name(cluster)}; its log says why", True)
+        return Cause(f"the Dask operator refuses the DaskCluster {name_of(cluster)}; its log says why", True)
     if deployments or age < OPERATOR_SILENT:
         return None
     if phase is None:
@@ -135,12 +116,12 @@ def _of_operator(cluster: Object, deployments: Sequence[Object], age: float) -> 
     return Cause(f"the Dask operator has made nothing of the cluster for {age:.0f} s; its log says why", False)
 
 
-def _of_deployment(deployment: Object) -> Cause | None:
+def _of_deployment(deployment: Seen) -> Cause | None:
     """Pods that Kubernetes refuses to create: quota, service account, policies."""
-    for condition in _conditions(deployment):
-        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            return _refused(_component(deployment) or _name(deployment), condition.get("message", ""))
-    return None
+    refused = condition(deployment, "ReplicaFailure")
+    return (
+        None if refused is None else _refused(component(deployment) or name_of(deployment), refused.get("message", ""))
+    )
 
 
 def _refused(what: str, message: str) -> Cause:
@@ -172,32 +153,32 @@ def _beyond(requested: str, limited: str) -> bool:
     return False
 
 
-def _of_pod(pod: Object, events: Sequence[Object], scheduler_since: str | None = None) -> Cause | None:
+def pod_cause(pod: Seen, events: Sequence[Seen], scheduler_since: str | None = None) -> Cause | None:
     """Why a pod does not run (any more).
 
     :param scheduler_since: when the scheduler became ready; a worker that had started before may end for want of it.
     """
-    status, what = pod.get("status") or {}, _component(pod) or f"pod {_name(pod)}"
+    status, what = pod.get("status") or {}, component(pod) or f"pod {name_of(pod)}"
     if status.get("reason") == "Evicted":  # its successor may fare better
         return Cause(f"{what}: evicted: {status.get('message', 'its node lacks resources')}", False)
     if "deletionTimestamp" in pod["metadata"] or status.get("phase") == "Succeeded":
         return None
-    for condition in _conditions(pod):
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return _unscheduled(pod, what, condition.get("message", condition.get("reason", "")), events)
+    for each in conditions(pod):
+        if each["type"] == "PodScheduled" and each["status"] == "False":
+            return _unscheduled(pod, what, each.get("message", each.get("reason", "")), events)
     statuses = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     return _worst(cause for each in statuses if (cause := _of_container(pod, what, each, events, scheduler_since)))
 
 
-def _unscheduled(pod: Object, what: str, message: str, events: Sequence[Object]) -> Cause:
-    told = [event.get("message", "") for event in _events(pod, events, "NotTriggerScaleUp")]
+def _unscheduled(pod: Seen, what: str, message: str, events: Sequence[Seen]) -> Cause:
+    told = [event.get("message", "") for event in events_of(pod, events, "NotTriggerScaleUp")]
     text = f"{what}: no node takes it: {'; '.join([message, *told[-1:]])}"
     # A claim that nobody has written is none that becomes bound.
     return Cause(text, bool(re.search(r"persistentvolumeclaim \S+ not found", message)))
 
 
 def _of_container(
-    pod: Object, what: str, container: Object, events: Sequence[Object], scheduler_since: str | None
+    pod: Seen, what: str, container: Seen, events: Sequence[Seen], scheduler_since: str | None
 ) -> Cause | None:
     state = container.get("state") or {}
     waiting, ended = state.get("waiting") or {}, state.get("terminated")
@@ -213,191 +194,36 @@ def _of_container(
     if ended is not None and ended.get("exitCode"):
         return _crashed(pod, what, container, ended, scheduler_since)
     if reason in ("ContainerCreating", "PodInitializing"):
-        told = [event.get("message", "") for event in _events(pod, events, "FailedMount", "FailedAttachVolume")]
+        told = [event.get("message", "") for event in events_of(pod, events, "FailedMount", "FailedAttachVolume")]
         if told and "failed to sync" not in told[-1]:  # the kubelet has not looked yet
             return Cause(f"{what}: a volume cannot be mounted: {told[-1]}", _lasts(told[-1]))
     return None
 
 
-def _unpulled(pod: Object, what: str, image: str, reason: str, message: str, events: Sequence[Object]) -> Cause:
+def _unpulled(pod: Seen, what: str, image: str, reason: str, message: str, events: Sequence[Seen]) -> Cause:
     if bare := bool(_BARE.fullmatch(message)):
-        told = [event.get("message", "") for event in _events(pod, events, "Failed")]
+        told = [event.get("message", "") for event in events_of(pod, events, "Failed")]
         told = [text for text in told if "Failed to pull" in text]
         bare, message = not told, told[-1] if told else message
     fatal = not bare and not _PASSING.search(message)
     return Cause(f"{what}: the image {image} cannot be pulled ({reason}): {message}", fatal)
 
 
-def _crashed(pod: Object, what: str, container: Object, ended: Object, scheduler_since: str | None) -> Cause:
+def _crashed(pod: Seen, what: str, container: Seen, ended: Seen, scheduler_since: str | None) -> Cause:
     """A container that ended: at once fatal if its program cannot even start."""
     reason, code, times = ended.get("reason", "Error"), ended.get("exitCode"), container.get("restartCount", 0)
     if reason in ("StartError", "ContainerCannotRun"):
         return Cause(f"{what}: its program cannot be started: {ended.get('message', reason)}", True)
     fatal = times >= CRASHES
-    if _component(pod) == "worker":
+    if component(pod) == "worker":
         # Without a scheduler it ends every 30 s, and again once it is there, until Kubernetes' pause is over.
         fatal = fatal and scheduler_since is not None and str(ended.get("startedAt")) > scheduler_since
     text = f"{what}: ended with exit code {code} ({reason}), {times} restarts"
     if reason == "OOMKilled":
-        text = f"{what}: killed, it needs more memory than its limit{_limit(pod, container)}, {times} restarts"
-    return Cause(text, fatal, _name(pod))
+        text = f"{what}: killed, it needs more memory than its limit{memory_limit(pod, container)}, {times} restarts"
+    return Cause(text, fatal, name_of(pod))
 
 
-def _ready_since(pod: Object) -> str | None:
-    ready = _condition(pod, "Ready")
+def _ready_since(pod: Seen) -> str | None:
+    ready = condition(pod, "Ready")
     return None if ready is None else str(ready.get("lastTransitionTime"))
-
-
-# --- how a job ended ---
-
-
-def job_end(job: Object | None, pod: Object | None, runtime: Outcome | None = None) -> JobEnd | None:
-    """How a job ended as Kubernetes sees it; ``None`` while it has not.
-
-    :param job: the Job, ``None`` when it is gone.
-    :param pod: its pod as it was last seen, also if it is gone now.
-    :param runtime: what the runtime reported, if it did: an exit status that it explains is left to it.
-    """
-    ended, failed = _terminated(pod), _condition(job, "Failed") or _condition(job, "FailureTarget")
-    gone = job is None or "deletionTimestamp" in job["metadata"]
-    code = None if ended is None else ended.get("exitCode")
-    asked = "" if job is None else _asked_to_end(job)
-    if _condition(job, "Complete") or (code == 0 and not (asked or failed or _taken_away(pod))):
-        return JobEnd("succeeded", "", 0)
-    if not (ended or failed or gone):
-        return None
-    if asked:
-        return JobEnd("cancelled", asked, code)
-    if pod is not None and (taken := _disrupted(pod)):
-        return JobEnd("lost", taken, code, tells=True)
-    if failed and failed.get("reason") == "DeadlineExceeded":
-        return _too_late(pod, ended, failed)
-    if pod is not None and ended is not None and "deletionTimestamp" not in pod["metadata"]:
-        return _exited(pod, ended, runtime)
-    if gone:
-        return JobEnd("lost", "the Job was deleted, with its cluster or by somebody", code, tells=True)
-    if failed:
-        return JobEnd("lost", "its pod was deleted by somebody", code, tells=True)
-    return None  # its pod is being deleted: why, the Job will tell
-
-
-def _taken_away(pod: Object | None) -> bool:
-    """Whether its container may have ended because it was told to: an exit code of 0 then says nothing."""
-    if pod is None:
-        return False
-    succeeded = (pod.get("status") or {}).get("phase") == "Succeeded"
-    return not succeeded or "deletionTimestamp" in pod["metadata"] or bool(_disrupted(pod))
-
-
-def _asked_to_end(job: Object) -> str:
-    """Why, if it was by us."""
-    notes = job["metadata"].get("annotations") or {}
-    if "dask-provider/superseded" in notes:
-        return "ended by a later try"
-    return "cancelled" if "dask-provider/ending" in notes else ""
-
-
-def _too_late(pod: Object | None, ended: Object | None, failed: Object) -> JobEnd:
-    """The Job's deadline, which also ends a pod that never started."""
-    if pod is not None and ended is None:
-        cause = _of_pod({**pod, "metadata": {"name": _name(pod)}}, ())
-        if cause is not None and cause.fatal:
-            return JobEnd("failed", cause.text, tells=True)
-    reason = f"DeadlineExceeded: {failed.get('message', 'the Job ran longer than its activeDeadlineSeconds')}"
-    return JobEnd("failed", reason, None if ended is None else ended.get("exitCode"), tells=True)
-
-
-def _exited(pod: Object, ended: Object, runtime: Outcome | None) -> JobEnd:
-    code, reason = ended.get("exitCode"), ended.get("reason", "Error")
-    if reason == "OOMKilled":
-        limit = next((_limit(pod, each) for each in pod["status"]["containerStatuses"]), "")
-        text = f"OOMKilled: it needs more memory than its limit{limit}; set job_resources"
-        return JobEnd("failed", text, code, tells=True)
-    if reason in ("StartError", "ContainerCannotRun"):
-        return JobEnd("failed", f"its program cannot be started: {ended.get('message', reason)}", code, tells=True)
-    if runtime is not None and runtime.state != "succeeded":
-        return JobEnd(runtime.state, runtime.reason, code)
-    note = " (killed from outside, or for want of memory)" if code == 137 else ""
-    return JobEnd("failed", f"its container ended with exit code {code}{note}", code)
-
-
-def _disrupted(pod: Object) -> str | None:
-    """Who took the pod away, other than a user."""
-    status = pod.get("status") or {}
-    reason, said = status.get("reason"), status.get("message") or ""
-    if reason == "Evicted":
-        return f"Evicted: {said or 'its node lacks resources'}"
-    if target := _condition(pod, "DisruptionTarget"):
-        why, said = target.get("reason", "DisruptionTarget"), said or target.get("message", "")
-        return f"{why}: {_DISRUPTIONS.get(why, 'its pod was taken away')}{f' ({said})' if said else ''}"
-    if reason in ("NodeLost", "Shutdown", "NodeShutdown", "Terminated", "Preempting"):
-        return f"{reason}: {said or 'its node went away'}"
-    return None
-
-
-def outcome(end: JobEnd, runtime: Outcome | None) -> Outcome:
-    """The place's verdict and the runtime's as one: the worse one counts and both are shown."""
-    if runtime is None:
-        if end.state == "succeeded":
-            return Outcome("unknown", reason="the container ended well, but the job's runtime reported no outcome")
-        return Outcome(end.state, reason=end.reason, exit_code=end.exit_code)
-    if end.tells and end.state == runtime.state and end.reason != runtime.reason:
-        told = f"{end.reason}; the job itself: {runtime.reason}" if runtime.reason else end.reason
-        return Outcome(**{**runtime.__dict__, "reason": told})
-    return worse(runtime, end.state, end.reason)
-
-
-# --- reading objects ---
-
-
-def _name(made: Object) -> str:
-    return str(made["metadata"]["name"])
-
-
-def _component(made: Object) -> str | None:
-    """``scheduler`` or ``worker``, as the operator labels them."""
-    found = (made["metadata"].get("labels") or {}).get("dask.org/component")
-    return None if found is None else str(found)
-
-
-def _conditions(made: Object) -> Sequence[Object]:
-    return (made.get("status") or {}).get("conditions") or []
-
-
-def _condition(made: Object | None, kind: str) -> Object | None:
-    """A condition that is true."""
-    found = _conditions(made) if made is not None else []
-    return next((each for each in found if each["type"] == kind and each["status"] == "True"), None)
-
-
-def _events(made: Object, events: Sequence[Object], *reasons: str) -> list[Object]:
-    """Of this very object, oldest first."""
-    meta = made["metadata"]
-    ours = [
-        event
-        for event in events
-        if event.get("reason") in reasons
-        and event["involvedObject"].get("name") == meta["name"]
-        and event["involvedObject"].get("uid") in (None, meta.get("uid"))
-    ]
-    return sorted(ours, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
-
-
-def _terminated(pod: Object | None) -> Object | None:
-    """How the job's container ended, once its pod has."""
-    status = (pod or {}).get("status") or {}
-    if status.get("phase") not in ("Succeeded", "Failed"):
-        return None
-    for container in status.get("containerStatuses") or []:
-        if found := (container.get("state") or {}).get("terminated"):
-            return dict(found)
-    return None
-
-
-def _limit(pod: Object, status: Object) -> str:
-    """Its memory limit in words."""
-    for container in (pod.get("spec") or {}).get("containers") or []:
-        if container.get("name") == status.get("name"):
-            memory = ((container.get("resources") or {}).get("limits") or {}).get("memory")
-            return f" of {memory}" if memory else ""
-    return ""

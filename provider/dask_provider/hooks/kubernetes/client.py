@@ -10,14 +10,10 @@ import json
 import logging
 import os
 import random
-import re
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import datetime, timezone
-from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import aiohttp
 import yarl
@@ -25,51 +21,25 @@ import yarl
 from dask_provider import __version__
 from dask_provider.hooks.kubernetes.access import Access
 from dask_provider.hooks.kubernetes.errors import ApiError, Unreachable, Untrusted, of_status
+from dask_provider.hooks.kubernetes.objects import Object
+from dask_provider.hooks.kubernetes.paths import Labels, pods, selector, services
+from dask_provider.hooks.kubernetes.retries import Trouble
+from dask_provider.hooks.kubernetes.streams import LONGEST_EVENT, LONGEST_LINE, event_of, keep_alive, lines, log_line
 from dask_provider.hooks.kubernetes.tokens import NoCredentials
 
 logger = logging.getLogger(__name__)
 _let_in: set[str] = set()  # keys of the accesses that a server has accepted, in this process
 
-Object = dict[str, Any]
-Labels = Mapping[str, str] | str | None
-
 #: seconds after which a stream of log lines that says nothing is opened anew
 QUIET = 300.0
 #: seconds that the end of a watch may be late before its connection is given up
 SLACK = 15.0
-#: bytes of one log line; what is longer is cut
-LONGEST_LINE = 256 * 1024
-#: bytes of one event of a watch; etcd keeps no object of more than 1.5 MB
-LONGEST_EVENT = 32 * 2**20
 #: requests of one client at a time, watches and logs not counted
 AT_ONCE = 16
 #: seconds for which a server that has just started may refuse whom it knows
 NEW = 20.0
 #: nothing was sent yet; the second one is new in aiohttp 3.10
 UNSENT = (aiohttp.ClientConnectorError, getattr(aiohttp, "ConnectionTimeoutError", aiohttp.ClientConnectorError))
-_STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
-
-
-def _plural(api: str, plural: str) -> Callable[..., str]:
-    def path(namespace: str, name: str | None = None) -> str:
-        """The path of all objects in a namespace, or of one."""
-        ending = "" if name is None else f"/{quote(name, safe=':')}"
-        return f"{api}/namespaces/{quote(namespace, safe='')}/{plural}{ending}"
-
-    return path
-
-
-pods = _plural("/api/v1", "pods")
-services = _plural("/api/v1", "services")
-secrets = _plural("/api/v1", "secrets")
-configmaps = _plural("/api/v1", "configmaps")
-events = _plural("/api/v1", "events")
-resourcequotas = _plural("/api/v1", "resourcequotas")
-jobs = _plural("/apis/batch/v1", "jobs")
-deployments = _plural("/apis/apps/v1", "deployments")
-daskclusters = _plural("/apis/kubernetes.dask.org/v1", "daskclusters")
-daskworkergroups = _plural("/apis/kubernetes.dask.org/v1", "daskworkergroups")
-daskautoscalers = _plural("/apis/kubernetes.dask.org/v1", "daskautoscalers")
 
 
 class Client:
@@ -198,7 +168,7 @@ class Client:
         :raises Expired: when the server no longer knows what happened since then: list again.
         :raises ApiError: for what does not pass by waiting: 401, 403, 404.
         """
-        version, trouble = resource_version, _Trouble(float("inf"))
+        version, trouble = resource_version, Trouble(float("inf"))
         while True:
             seconds = max(1, int(timeout * random.uniform(0.9, 1.1)))
             query = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
@@ -206,8 +176,8 @@ class Client:
             began = asyncio.get_running_loop().time()
             try:
                 async with self._send("GET", path, query, silence=seconds + SLACK) as response:
-                    async for line in _lines(response, LONGEST_EVENT):
-                        event = _event(line)
+                    async for line in lines(response, LONGEST_EVENT):
+                        event = event_of(line)
                         if event["type"] == "ERROR":
                             raise of_status(event["object"], 500)
                         trouble.over()
@@ -236,7 +206,7 @@ class Client:
         Ends with the container, but also when the connection broke or was silent for long: whoever follows looks at the
         pod and, if it still runs, asks again with ``since_time``, skipping what is not later than the last line.
 
-        :param since_time: from :func:`rfc3339`; the server knows whole seconds only.
+        :param since_time: as :func:`.times.rfc3339` writes it; the server knows whole seconds only.
         :raises NotStarted: while the container waits to start.
         :raises ApiError: 404 when there is no such pod.
         """
@@ -250,8 +220,8 @@ class Client:
 
             response = await self._again(opened, read=True)
             try:
-                async for line in _lines(response, LONGEST_LINE, rest=True):
-                    yield _log_line(line)
+                async for line in lines(response, LONGEST_LINE, rest=True):
+                    yield log_line(line)
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
                 logger.debug("the log of pod %s broke off: %s", pod, type(error).__name__)
 
@@ -268,7 +238,7 @@ class Client:
         return answer
 
     async def _again(self, attempt: Callable[[], Awaitable[Any]], *, read: bool) -> Any:
-        loop, trouble = asyncio.get_running_loop(), _Trouble(self.patience)
+        loop, trouble = asyncio.get_running_loop(), Trouble(self.patience)
         known_by = loop.time() + NEW
         while True:
             try:
@@ -339,7 +309,7 @@ class Client:
                     if response.status >= 300:
                         raise await self._refusal(response)
                     if silence is not None and self.access.keepalive:
-                        _keep_alive(response)
+                        keep_alive(response)
                     yield response
                     return
         except NoCredentials as error:
@@ -396,89 +366,3 @@ class Client:
         reason = reason or type(cause).__name__
         message = f"the Kubernetes API at {server} cannot be reached: {reason}"
         return Unreachable(message, unsent=isinstance(error, UNSENT))
-
-
-class _Trouble:
-    """The pauses between tries: longer each time, never at the same time as everybody else's."""
-
-    def __init__(self, patience: float) -> None:
-        self._until = asyncio.get_running_loop().time() + patience
-        self._pause = 0.0
-
-    async def wait(self, error: ApiError) -> None:
-        """:raises ApiError: this one, when it does not pass or patience is at its end."""
-        first, self._pause = not self._pause, min(10.0, self._pause * 2 or 0.2)
-        pause = max(error.retry_after or 0.0, self._pause) * random.uniform(1.0, 1.5)
-        if not error.passing or asyncio.get_running_loop().time() + pause > self._until:
-            raise error
-        logger.log(logging.WARNING if first else logging.DEBUG, "%s; trying again", error)
-        await asyncio.sleep(pause)
-
-    def over(self) -> None:
-        if self._pause:
-            logger.info("the Kubernetes API answers again")
-        self._pause = 0.0
-
-
-def selector(wanted: Labels) -> str | None:
-    """A label or field selector as the API wants it."""
-    if wanted is None or isinstance(wanted, str):
-        return wanted
-    return ",".join(f"{name}={value}" for name, value in sorted(wanted.items()))
-
-
-def rfc3339(nanoseconds: int) -> str:
-    """A time as ``log`` wants it, in whole seconds, not later."""
-    return datetime.fromtimestamp(nanoseconds // 10**9, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-async def _lines(response: aiohttp.ClientResponse, longest: int, *, rest: bool = False) -> AsyncIterator[bytes]:
-    """Whole lines, split at nothing but LF. Of one that is too long the end is left out.
-
-    :param rest: also what follows the last LF, once the stream has come to its end in good order.
-    """
-    part = bytearray()
-    async for chunk in response.content.iter_any():
-        *ended, begun = chunk.split(b"\n")
-        for piece in ended:
-            part += piece[: longest - len(part)]
-            yield bytes(part)
-            part.clear()
-        part += begun[: longest - len(part)]
-    if part and rest:
-        yield bytes(part)
-
-
-def _event(line: bytes) -> Object:
-    try:
-        event: Object = json.loads(line)
-        event["type"], event["object"]
-    except (ValueError, KeyError, TypeError):
-        raise ApiError(502, "NoJson", f"a watch says {line[:100].decode(errors='replace')!r}") from None
-    return event
-
-
-def _log_line(line: bytes) -> tuple[int, str]:
-    stamp, _, text = line.partition(b" ")
-    found = _STAMP.fullmatch(stamp)
-    if found is None:
-        return 0, line.decode(errors="replace")
-    # Integers all the way: a float holds microseconds only.
-    fraction = int((found[2] or b"").ljust(9, b"0"))
-    return _second((found[1] + found[3]).decode()) * 10**9 + fraction, text.decode(errors="replace")
-
-
-@lru_cache(maxsize=64)
-def _second(text: str) -> int:
-    return int(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp())  # Python 3.10 knows no Z
-
-
-def _keep_alive(response: aiohttp.ClientResponse) -> None:
-    """Have the kernel notice within a minute that the other side of a silent stream is gone."""
-    transport = response.connection.transport if response.connection else None
-    stream = transport.get_extra_info("socket") if transport else None
-    if stream is not None:
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
-            if hasattr(socket, name):
-                stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

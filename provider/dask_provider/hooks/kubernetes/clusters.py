@@ -7,23 +7,24 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta, timezone
 from importlib import resources
 from typing import Any
 
 from dask_provider.clusters.kubernetes import KubernetesCluster
+from dask_provider.clusters.kubernetes_shown import without_values
 from dask_provider.errors import ClusterFailed, ClusterGone
 from dask_provider.handles import ClusterHandle
-from dask_provider.hooks.base import ClusterHook, Readiness, SpecChanged
-from dask_provider.hooks.kubernetes import causes, manifests
-from dask_provider.hooks.kubernetes import client as api
+from dask_provider.hooks.base import GONE_WITHIN, ClusterHook, Readiness, SpecChanged
+from dask_provider.hooks.kubernetes import causes, manifests, node_ports, times
+from dask_provider.hooks.kubernetes import paths as api
 from dask_provider.hooks.kubernetes.client import Client
 from dask_provider.hooks.kubernetes.errors import ApiError
+from dask_provider.hooks.kubernetes.objects import Object, note, over
 from dask_provider.hooks.kubernetes.own_manifest import parse_manifest
 from dask_provider.hooks.kubernetes.preflight import check_staging, preflight
 from dask_provider.hooks.kubernetes.questions import (
-    Object,
     access_of,
     annotate,
     cause_of,
@@ -34,16 +35,14 @@ from dask_provider.hooks.kubernetes.questions import (
     ensure,
     find,
     left_of,
-    note,
-    over,
     workers_of,
 )
 from dask_provider.owner import Owner
 
-#: seconds that an older cluster of the same name has to be gone
-GONE_WITHIN = 120.0
 #: seconds between looks at a cluster that starts or ends, and between questions why it is not ready
 LOOK_EVERY, ASK_EVERY = 0.25, 1.5
+#: seconds between notes of what a cluster that ends still has
+SAY_EVERY = 30.0
 #: seconds that a cluster has to answer which was adopted when its time to become ready was over
 ADOPTED = 60.0
 
@@ -62,7 +61,7 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
         cluster = manifests.dask_cluster(spec, owner, namespace=namespace)
         made = [manifests.lease(spec, owner, 1, cluster, script="(the lease)"), cluster]
         made += manifests.worker_groups(spec, owner, namespace=namespace)
-        return {"objects": [_without_values(each) for each in made]}
+        return {"objects": [without_values(each) for each in made]}
 
     # --- making ---
 
@@ -76,7 +75,8 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
         async with Client(access) as k:
             lease = await self._adopt(k, spec, namespace, wanted)
             if lease is None:
-                await preflight(k, namespace, wanted, cluster)
+                groups = manifests.worker_groups(spec, owner, namespace=namespace)
+                await preflight(k, namespace, wanted, cluster, groups)
                 lease = await create(k, api.jobs(namespace), wanted)
             try:
                 await self._complete(k, spec, owner, namespace, lease, cluster)
@@ -137,12 +137,13 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
     # --- waiting ---
 
     async def wait_ready(self, handle: ClusterHandle) -> AsyncIterator[Readiness]:
-        began = _seconds(handle.created)
+        began = times.seconds(handle.created or "")
         until, ask_at, said = began + handle.ready_timeout, time.time() + ASK_EVERY, ""
         if until < time.time():  # one that was adopted: it gets a moment to answer
             until = time.time() + ADOPTED
         cause: causes.Cause | None = None
         async with self._open(handle) as k:
+            k.patience = max(k.patience, until - time.time())  # an outage of the API server is waited out, as for jobs
             while True:
                 workers = await workers_of(k, handle)
                 if workers is not None and workers >= handle.min_workers:
@@ -217,16 +218,30 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
             await k.patch(api.daskclusters(namespace, name), wanted)
             await k.patch(api.daskworkergroups(namespace, f"{name}-default"), wanted)
 
-    async def extend(self, handle: ClusterHandle, seconds: float) -> None:
-        namespace = handle.details["namespace"]
-        until = time.time() + seconds
+    async def change_node_ports(
+        self, handle: ClusterHandle, *, node_port: int | None = None, dashboard_node_port: int | None = None
+    ) -> None:
+        """Open scheduler or dashboard at another port of the nodes; ``None``: it stays.
+
+        :raises InvalidInput: for a port that cannot be had, and a cluster without node ports.
+        """
+        chosen = zip(node_ports.FIELDS, (node_port, dashboard_node_port), strict=True)
         async with self._open(handle) as k:
-            wanted = manifests.select(cluster=handle.name, role="lease")
-            for pod in (await k.list(api.pods(namespace), labels=wanted))["items"]:
-                # Another task of the block may need it longer.
-                if until > float(note(pod, "extended-until") or 0):
-                    with changes():  # gone meanwhile: the next one starts to count anew
-                        await annotate(k, pod, {"extended-until": f"{until:.0f}"})
+            await self._check(k, handle)
+            wanted = {port: at for port, at in chosen if at is not None}
+            await node_ports.change(k, handle.details["namespace"], handle.name, wanted)
+
+    async def extend(self, handle: ClusterHandle, seconds: float) -> None:
+        async with self._open(handle) as k:
+            await self._extend(k, handle, seconds)
+
+    async def _extend(self, k: Client, handle: ClusterHandle, seconds: float) -> None:
+        until, wanted = time.time() + seconds, manifests.select(cluster=handle.name, role="lease")
+        for pod in (await k.list(api.pods(handle.details["namespace"]), labels=wanted))["items"]:
+            # Another task of the block may need it longer.
+            if until > float(note(pod, "extended-until") or 0):
+                with changes():  # gone meanwhile: the next one starts to count anew
+                    await annotate(k, pod, {"extended-until": f"{until:.0f}"})
 
     # --- the end ---
 
@@ -248,7 +263,9 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
 
     async def wait_gone(self, handle: ClusterHandle, seconds: float) -> bool:
         namespace, until = handle.details["namespace"], time.monotonic() + seconds
+        say_at = time.monotonic() + SAY_EVERY
         async with self._open(handle) as k:
+            k.patience = max(k.patience, seconds)
             while True:
                 lease = await find(k, api.jobs(namespace, handle.name))
                 if lease is not None and lease["metadata"]["uid"] != handle.uid:
@@ -258,6 +275,10 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
                     return True
                 if lease is None:
                     await end_orphan(k, namespace, handle.name, left)
+                if time.monotonic() > min(say_at, until):  # a pod goes only when its node says so
+                    say_at = time.monotonic() + SAY_EVERY
+                    there = [*left, *([f"Job {handle.name}"] if lease else [])]
+                    logger.info("cluster %s: still there: %s", handle.name, ", ".join(there))
                 if time.monotonic() > until:
                     if left and all(each.startswith("Dask") for each in left):
                         raise ClusterFailed(
@@ -298,7 +319,7 @@ def _handle(lease: Object, conn_id: str | None) -> ClusterHandle:
     meta, known = lease["metadata"], json.loads(note(lease, "handle") or "{}")
     lifetime = timedelta(seconds=lease["spec"]["activeDeadlineSeconds"])
     namespace, name = meta["namespace"], meta["name"]
-    expires = datetime.fromisoformat(meta["creationTimestamp"].replace("Z", "+00:00")) + lifetime
+    expires = datetime.fromtimestamp(times.seconds(meta["creationTimestamp"]), timezone.utc) + lifetime
     return ClusterHandle(
         place="kubernetes",
         name=name,
@@ -318,11 +339,6 @@ def _handle(lease: Object, conn_id: str | None) -> ClusterHandle:
 
 def _ours(made: Object) -> bool:
     return bool(note(made, "owner"))
-
-
-def _seconds(moment: str | None) -> float:
-    assert moment is not None
-    return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
 
 
 def _lease_script() -> str:
@@ -348,13 +364,3 @@ async def _read_manifest(spec: KubernetesCluster) -> dict[str, Any] | None:
 
         text = (await sync_to_async(read_bytes)("KubernetesCluster.manifest", text)).decode()
     return parse_manifest(text)
-
-
-def _without_values(made: Any) -> Any:
-    """A copy for people, in which no environment variable shows its value."""
-    if isinstance(made, Mapping):
-        plain = {key: _without_values(value) for key, value in made.items()}
-        if set(made) == {"name", "value"}:
-            plain["value"] = "***"
-        return plain
-    return [_without_values(each) for each in made] if isinstance(made, list) else made

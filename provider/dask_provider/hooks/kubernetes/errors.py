@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-Object = dict[str, Any]
+from dask_provider.hooks.kubernetes.objects import Object
 
 #: answers that may be another one in a moment
 PASSING = (0, 429, 500, 502, 503, 504)

@@ -10,8 +10,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from weakref import WeakKeyDictionary
 
-from dask_provider.hooks.kubernetes.client import Client, Labels, Object, selector
+from dask_provider.hooks.kubernetes.client import Client
 from dask_provider.hooks.kubernetes.errors import ApiError, Expired
+from dask_provider.hooks.kubernetes.objects import Object
+from dask_provider.hooks.kubernetes.paths import Labels, selector
 
 logger = logging.getLogger(__name__)
 

@@ -12,13 +12,15 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from dask_provider.hooks.base import News
-from dask_provider.hooks.kubernetes import causes, manifests
-from dask_provider.hooks.kubernetes import client as api
+from dask_provider.hooks.kubernetes import causes, endings, manifests
+from dask_provider.hooks.kubernetes import paths as api
 from dask_provider.hooks.kubernetes.access import Access
-from dask_provider.hooks.kubernetes.client import Client, rfc3339
+from dask_provider.hooks.kubernetes.client import Client
 from dask_provider.hooks.kubernetes.errors import ApiError
 from dask_provider.hooks.kubernetes.feed import GRACE, Feed
-from dask_provider.hooks.kubernetes.questions import Object, annotate, condition, newest, note, pods_of
+from dask_provider.hooks.kubernetes.objects import Object, condition, newest, note
+from dask_provider.hooks.kubernetes.questions import annotate, pods_of
+from dask_provider.hooks.kubernetes.times import rfc3339
 from dask_provider.outcomes import Outcome, read_outcome
 from dask_provider.runtime import report
 
@@ -106,7 +108,7 @@ class _Follower:
             if not await self._look():
                 await asyncio.sleep(self._longest)
                 continue
-            end = causes.job_end(self._job, self._pod, runtime=self._runtime)
+            end = endings.job_end(self._job, self._pod, runtime=self._runtime)
             read = False
             if self._pod is not None and _started(self._pod, self._main):
                 async for news in self._log():
@@ -117,7 +119,7 @@ class _Follower:
             if end is not None:
                 await self._look()  # whoever ended it wrote last words meanwhile
                 self._runtime = self._runtime or self._last_words()
-                end = causes.job_end(self._job, self._pod, runtime=self._runtime) or end
+                end = endings.job_end(self._job, self._pod, runtime=self._runtime) or end
                 yield News(position=self._position, outcome=await self._outcome(end))
                 return
             cause = await self._cause()
@@ -145,8 +147,11 @@ class _Follower:
 
     def _bear(self, error: ApiError) -> None:
         """:raises ApiError: unless it passes: a server may be away for long, and knows nobody when it is new."""
+        if error.passing:
+            self._refused_since = None  # it counts from the first answer after an outage, not from its beginning
+            return
         self._refused_since = self._refused_since or time.monotonic()
-        if not error.passing and time.monotonic() - self._refused_since > GRACE:
+        if time.monotonic() - self._refused_since > GRACE:
             raise error
 
     async def _log(self) -> AsyncIterator[News]:
@@ -210,9 +215,9 @@ class _Follower:
     def _last_words(self) -> Outcome | None:
         return None if self._plain or self._pod is None else _last_words(self._pod, self._main)
 
-    async def _outcome(self, end: causes.JobEnd) -> Outcome:
+    async def _outcome(self, end: endings.JobEnd) -> Outcome:
         if not self._plain:
-            return causes.outcome(end, self._runtime)
+            return endings.outcome(end, self._runtime)
         tail = [] if end.state == "succeeded" else await self._last_lines()
         return Outcome(end.state, reason=end.reason, exit_code=end.exit_code, tail=tail)
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dask_provider.clusters.kubernetes import JOB_MOUNTS
 from dask_provider.errors import InvalidInput
 from dask_provider.hooks.kubernetes.manifests import NO_SIDECAR, PREFIX, labels, owner_note, said_by_user
+from dask_provider.hooks.kubernetes.objects import Object, note
 from dask_provider.hooks.kubernetes.own_manifest import main_container
-from dask_provider.hooks.kubernetes.pods import STAY, Object
+from dask_provider.hooks.kubernetes.pods import STAY
+from dask_provider.hooks.kubernetes.times import seconds
 from dask_provider.jobs import ARCHIVE, Bundle
+from dask_provider.owner import Attempt
 from dask_provider.units import human_bytes
 
 BUNDLE, FOLDER = JOB_MOUNTS["dask-bundle"], JOB_MOUNTS["dask-job"]
@@ -21,6 +25,8 @@ BUNDLE, FOLDER = JOB_MOUNTS["dask-bundle"], JOB_MOUNTS["dask-job"]
 MOST_BYTES = 1_000_000
 #: how long an ended job stays when its cluster stays as long
 KEEP_SECONDS = 86400
+#: seconds that a task has to end its job by itself, once its time is over
+AFTER_TASK = 60.0
 #: parts of the scheduler's pod that are not for a job
 _NOT_OF_JOBS = ("containers", "restartPolicy", "readinessGates", "hostname", "subdomain", "activeDeadlineSeconds")
 _OF_CONTAINER = ("image", "imagePullPolicy", "env", "envFrom", "securityContext")
@@ -30,41 +36,42 @@ def job(
     cluster: Mapping[str, Any],
     bundle: Bundle,
     job_id: str,
-    attempt: int,
+    attempt: Attempt,
     *,
     resources: Mapping[str, Any],
-    deadline_seconds: int | None = None,
-    keep_seconds: int = KEEP_SECONDS,
+    deadline_seconds: float,
+    now: float,
 ) -> Object:
     """The suspended Job ``job_id``; it has to be owned by the lease and resumed once its ConfigMap is there.
 
     :param cluster: the DaskCluster (as read from the API server): the job's pod is like that of its scheduler.
     :param resources: ``job_resources`` from the lease's annotation ``dask-provider/handle``.
-    :param deadline_seconds: Kubernetes' own limit for the job.
-    :param keep_seconds: how long an ended job stays when its cluster stays as long.
+    :param attempt: whose it is; a job ends when its task gives up, if that is before its own deadline.
+    :param deadline_seconds: how long it may run at most.
+    :param now: seconds since the epoch.
     """
-    said, note = said_by_user(cluster), owner_note(bundle.owner)
+    said, whose = said_by_user(cluster), owner_note(bundle.owner)
     ours = {**said["labels"], **labels(bundle.owner, "job", cluster=cluster["metadata"]["name"])}
     notes = {
         "spec-hash": bundle.spec_hash,
-        "attempt": str(attempt),
+        **attempt_notes(attempt),
+        "at-most": f"{deadline_seconds:.0f}",
         "results": bundle.results(job_id),
         "manifest": bundle.manifest(job_id),
     }
-    annotations = {**said["annotations"], **note, **{f"{PREFIX}/{name}": text for name, text in notes.items()}}
+    annotations = {**said["annotations"], **whose, **{f"{PREFIX}/{key}": text for key, text in notes.items()}}
     spec: Object = {
         "suspend": True,
         "backoffLimit": 0,  # Airflow retries
         "completions": 1,
         "parallelism": 1,
-        "ttlSecondsAfterFinished": keep_seconds,
+        "activeDeadlineSeconds": _limit(deadline_seconds, attempt, now),
+        "ttlSecondsAfterFinished": KEEP_SECONDS,
         "template": {
-            "metadata": {"labels": {**ours, **NO_SIDECAR}, "annotations": {**said["annotations"], **note, **STAY}},
+            "metadata": {"labels": {**ours, **NO_SIDECAR}, "annotations": {**said["annotations"], **whose, **STAY}},
             "spec": _pod(cluster, job_id, [*bundle.files, "job.json"], resources),
         },
     }
-    if deadline_seconds is not None:
-        spec["activeDeadlineSeconds"] = deadline_seconds
     metadata = {"name": job_id, "namespace": cluster["metadata"]["namespace"]}
     return {
         "apiVersion": "batch/v1",
@@ -72,6 +79,26 @@ def job(
         "metadata": {**metadata, "labels": ours, "annotations": annotations},
         "spec": spec,
     }
+
+
+def attempt_notes(attempt: Attempt) -> dict[str, str]:
+    """What is written on a job of the try that has it."""
+    return {"attempt": str(attempt.number), "started": repr(attempt.started)}
+
+
+def seconds_of_adopted(job: Mapping[str, Any], attempt: Attempt, now: float) -> int | None:
+    """The limit of a job from :func:`job` that another try goes on with, which has a time-out of its own.
+
+    :returns: ``None`` for a plain job, which has no limit but its user's.
+    """
+    at_most = note(job, "at-most")
+    began = (job.get("status") or {}).get("startTime")  # Kubernetes counts from there
+    return None if at_most is None else _limit(float(at_most), attempt, seconds(began) if began else now)
+
+
+def _limit(at_most: float, attempt: Attempt, began: float) -> int:
+    ends = math.inf if attempt.deadline is None else attempt.deadline + AFTER_TASK
+    return max(1, round(min(at_most, ends - began)))
 
 
 def _pod(cluster: Mapping[str, Any], job_id: str, paths: Iterable[str], resources: Mapping[str, Any]) -> Object:

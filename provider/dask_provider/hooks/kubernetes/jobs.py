@@ -7,35 +7,33 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
-from dask_provider.errors import ClusterFailed
+from dask_provider.errors import ClusterFailed, Overtaken
 from dask_provider.handles import ClusterHandle, JobHandle
 from dask_provider.hooks.base import TAKEN_OVER, News
-from dask_provider.hooks.kubernetes import causes, job_manifests, manifests
-from dask_provider.hooks.kubernetes import client as api
+from dask_provider.hooks.kubernetes import endings, job_manifests, manifests
+from dask_provider.hooks.kubernetes import paths as api
 from dask_provider.hooks.kubernetes.client import Client
 from dask_provider.hooks.kubernetes.clusters import ClustersHook
 from dask_provider.hooks.kubernetes.following import follow
+from dask_provider.hooks.kubernetes.objects import Object, name_of, newest, note, over
 from dask_provider.hooks.kubernetes.preflight import check_staging
 from dask_provider.hooks.kubernetes.questions import (
-    Object,
     access_of,
-    annotate,
     changes,
     create,
     ensure,
     find,
-    newest,
-    note,
-    over,
     pods_of,
 )
+from dask_provider.hooks.kubernetes.times import seconds
 from dask_provider.jobs import Bundle
 from dask_provider.owner import Attempt, Owner
 
 #: seconds that an older job has to end
 ENDED_WITHIN = 60.0
-#: idle time-outs below this many seconds are put off while a job's pod is being made
+#: seconds for which a cluster is not idle, at least, while the pod of a job is being made
 SLOW_START = 60.0
 
 
@@ -51,24 +49,32 @@ class KubernetesHook(ClustersHook):
             if adopted is not None:
                 await self._start(k, handle, adopted, bundle)
                 return _job_handle(handle, adopted, adopted=True)
-            lease = await self._check(k, handle)
-            cluster = await k.get(api.daskclusters(namespace, handle.name))
-            resources = json.loads(note(lease, "handle") or "{}")["job_resources"]
-            wanted = job_manifests.job(cluster, bundle, job_id, attempt.number, resources=resources)
+            belongs_to, like, limits = await self._for_job(k, handle)
+            wanted = job_manifests.job(like, bundle, job_id, attempt, now=time.time(), **limits)
             job_manifests.bundle_config_map(wanted, bundle, self._job_json(handle, bundle, job_id))  # may be too large
-            made = await create_job(k, namespace, manifests.owned(wanted, lease), bundle.owner)
+            # Whatever idle_timeout is: nearly all of it may be over, and a node or an image may have to come first.
+            await self._extend(k, handle, max(SLOW_START, handle.ready_timeout))
+            made = await create_job(k, namespace, manifests.owned(wanted, belongs_to), bundle.owner, attempt)
             await self._start(k, handle, made, bundle)
-        slow = max(SLOW_START, handle.ready_timeout)  # a node or an image may have to come first
-        if handle.details["idle_timeout"] < slow:
-            await self.extend(handle, slow)
         return _job_handle(handle, made)
+
+    async def _for_job(self, k: Client, handle: ClusterHandle) -> tuple[Object, Object, dict[str, Any]]:
+        """Whom a new job belongs to, the DaskCluster that its pod is like, ``resources`` and ``deadline_seconds``.
+
+        :raises ClusterGone: when the cluster has ended, naming why.
+        """
+        lease = await self._check(k, handle)
+        cluster = await k.get(api.daskclusters(handle.details["namespace"], handle.name))
+        resources = json.loads(note(lease, "handle") or "{}")["job_resources"]
+        ends = seconds(lease["metadata"]["creationTimestamp"]) + lease["spec"]["activeDeadlineSeconds"]
+        return lease, cluster, {"resources": resources, "deadline_seconds": ends - time.time()}
 
     async def _start(self, k: Client, handle: ClusterHandle, job: Object, bundle: Bundle) -> None:
         """Give a suspended Job its bundle and let it go; not one that is to end by now.
 
         :raises ClusterFailed: when a later try has begun meanwhile: a suspended Job would never end.
         """
-        namespace, name = handle.details["namespace"], _name(job)
+        namespace, name = handle.details["namespace"], name_of(job)
         found: Object | None = job
         while found is not None and found["spec"].get("suspend") and note(found, "ending") is None:
             if note(found, "superseded") is not None:
@@ -106,7 +112,7 @@ class KubernetesHook(ClustersHook):
                 found = await find(k, api.jobs(namespace, job.job_id))
                 if found is None:
                     return "already over"
-                if int(note(found, "attempt") or 0) != job.attempt:
+                if _attempt_of(found) != (job.attempt, job.started):
                     return TAKEN_OVER
                 if over(found):
                     return "already over"
@@ -132,9 +138,13 @@ async def take_over(
     """Adopt the Job of an earlier try, or end all of them: at no time do two of one owner run.
 
     :param job_id: the name that a new one is to have.
+    :raises Overtaken: when one belongs to a newer try; all are left as they are.
     """
-    for old in await jobs_of(k, namespace, owner, superseded=True):
-        needed = _name(old) == job_id  # a run that was deleted and made anew counts its tries from 1 again
+    found = await jobs_of(k, namespace, owner, superseded=True)
+    for old in found:
+        _check_newest(old, attempt)
+    for old in found:
+        needed = name_of(old) == job_id  # a run that was deleted and made anew counts its tries from 1 again
         if note(old, "superseded") is not None:
             if needed:
                 await _end(k, old, gone=True)
@@ -142,20 +152,32 @@ async def take_over(
         may_adopt = _number(old) >= attempt.since and not attempt.fresh
         if may_adopt and await _can_adopt(k, old, spec_hash):
             with changes():  # by whoever ends it, perhaps: then it is no longer to be had
-                return await annotate(k, old, {"attempt": str(attempt.number)}, exact=True)
+                return await _adopt(k, old, attempt)
             return await take_over(k, namespace, owner, spec_hash, attempt, job_id)
         await _end(k, old, gone=needed)
     return None
 
 
-async def create_job(k: Client, namespace: str, wanted: Object, owner: Owner) -> Object:
+async def create_job(k: Client, namespace: str, wanted: Object, owner: Owner, attempt: Attempt) -> Object:
     """Create the Job, or read the one that another process of this try has just made.
 
     :raises ClusterFailed: when the name is somebody else's.
+    :raises Overtaken: when a newer try has made one meanwhile; this one is deleted again.
     """
     made = await create(k, api.jobs(namespace), wanted)
     if note(made, "owner") is None or manifests.owner_of(made) != owner:
-        raise ClusterFailed(f"there is a Job {_name(made)} in namespace {namespace} that is not ours: it stays")
+        raise ClusterFailed(f"there is a Job {name_of(made)} in namespace {namespace} that is not ours: it stays")
+    # Another try may have looked before this Job was there, and made its own since: one of the two sees the other now.
+    others = [job for job in await jobs_of(k, namespace, owner) if name_of(job) != name_of(made)]
+    try:
+        for other in others:
+            _check_newest(other, attempt)
+    except Overtaken:
+        with changes():
+            await k.delete(api.jobs(namespace, name_of(made)), uid=made["metadata"]["uid"])
+        raise
+    for other in others:
+        await _end(k, other, gone=False)
     return made
 
 
@@ -171,13 +193,21 @@ async def jobs_of(k: Client, namespace: str, owner: Owner, *, superseded: bool =
     return sorted(ours, key=_number, reverse=True)
 
 
-def _name(job: Object) -> str:
-    return str(job["metadata"]["name"])
-
-
 def _number(job: Object) -> int:
     """The attempt that started it."""
-    return int(_name(job).rpartition("-")[2])
+    return int(name_of(job).rpartition("-")[2])
+
+
+def _attempt_of(job: Object) -> tuple[int, float]:
+    """Number and start of the try that has it."""
+    return int(note(job, "attempt") or 0), float(note(job, "started") or 0)
+
+
+def _check_newest(job: Object, attempt: Attempt) -> None:
+    """:raises Overtaken: when the Job is a newer try's."""
+    number, started = _attempt_of(job)
+    if attempt.is_overtaken_by(number, started):
+        raise Overtaken(name_of(job), attempt.number, number)
 
 
 async def _can_adopt(k: Client, job: Object, spec_hash: str) -> bool:
@@ -185,8 +215,23 @@ async def _can_adopt(k: Client, job: Object, spec_hash: str) -> bool:
     if note(job, "spec-hash") != spec_hash or note(job, "ending") is not None:
         return False
     # The Job's own word comes a moment after its pod's.
-    end = causes.job_end(job, newest(await pods_of(k, job)))
+    end = endings.job_end(job, newest(await pods_of(k, job)))
     return end is None or end.state == "succeeded"
+
+
+async def _adopt(k: Client, job: Object, attempt: Attempt) -> Object:
+    """Write the attempt on it, and its deadline.
+
+    :raises ApiError: 409 when it has changed since it was read.
+    """
+    meta = job["metadata"]
+    notes = {f"dask-provider/{name}": text for name, text in job_manifests.attempt_notes(attempt).items()}
+    body: Object = {"metadata": {"annotations": notes}}
+    limit = job_manifests.seconds_of_adopted(job, attempt, time.time())
+    if limit is not None and not over(job):
+        body["spec"] = {"activeDeadlineSeconds": limit}
+    version = meta["resourceVersion"]
+    return await k.patch(api.jobs(meta["namespace"], meta["name"]), body, uid=meta["uid"], resource_version=version)
 
 
 async def _ask_to_end(k: Client, job: Object, why: str) -> None:
@@ -228,15 +273,16 @@ def _job_handle(handle: ClusterHandle, job: Object, *, adopted: bool = False) ->
 
 def job_handle(conn_id: str | None, job: Object, *, adopted: bool = False) -> JobHandle:
     """The record of a Job."""
-    meta = job["metadata"]
+    meta, (number, started) = job["metadata"], _attempt_of(job)
     return JobHandle(
         place="kubernetes",
         job_id=meta["name"],
         location=f"kubernetes://{conn_id + '@' if conn_id else ''}{meta['namespace']}/{meta['name']}",
-        attempt=int(note(job, "attempt") or 0),
+        attempt=number,
         results=note(job, "results") or "",
         manifest=note(job, "manifest") or "",
         adopted=adopted,
+        started=started,
     )
 
 

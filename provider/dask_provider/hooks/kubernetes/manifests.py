@@ -17,8 +17,9 @@ from dask_provider import __version__
 from dask_provider.clusters.kubernetes import KubernetesCluster
 from dask_provider.errors import InvalidInput
 from dask_provider.hooks.kubernetes import pods
+from dask_provider.hooks.kubernetes.objects import Object
 from dask_provider.hooks.kubernetes.own_manifest import MANIFEST, OVERRIDES, check_cluster, main_container, merged
-from dask_provider.hooks.kubernetes.pods import COMM, HTTP, STAY, Object, with_env
+from dask_provider.hooks.kubernetes.pods import COMM, HTTP, STAY, with_env
 from dask_provider.owner import Owner
 
 #: prefix of our labels and annotations
@@ -83,15 +84,15 @@ def owner_of(made: Mapping[str, Any]) -> Owner:
 def owned(made: Object, by: Mapping[str, Any]) -> Object:
     """A copy of an object that goes when ``by`` goes.
 
-    :param by: the lease (or the Job) as the API server returned it: with its uid.
+    :param by: the lease (or the Job, or somebody else's DaskCluster) as the API server returned it: with its uid.
     """
-    # Objects in a list come without their kind: all owners are Jobs.
+    # Objects in a list come without their kind: those are Jobs.
     reference = {
         "apiVersion": by.get("apiVersion", "batch/v1"),
         "kind": by.get("kind", "Job"),
         "name": by["metadata"]["name"],
         "uid": by["metadata"]["uid"],
-        "blockOwnerDeletion": True,
+        "blockOwnerDeletion": by.get("kind", "Job") == "Job",  # whoever made a cluster need not wait for our jobs
     }
     return {**made, "metadata": {**made["metadata"], "ownerReferences": [reference]}}
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from dask_provider.clusters.kubernetes_fields import check_labels
 from dask_provider.errors import InvalidInput
-from dask_provider.hooks.kubernetes.pods import COMM, HTTP, Object
+from dask_provider.hooks.kubernetes.objects import Object
+from dask_provider.hooks.kubernetes.pods import COMM, HTTP
 
 MANIFEST, OVERRIDES = "KubernetesCluster.manifest", "KubernetesCluster.manifest_overrides"
 #: the operator's own rule: 63 characters, without those of "-scheduler"

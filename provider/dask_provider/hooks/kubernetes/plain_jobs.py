@@ -21,12 +21,12 @@ async def submit(spec: KubernetesJob, owner: Owner, attempt: Attempt) -> JobHand
     """
     access = await access_of(spec.conn_id)
     namespace = _namespace(spec, access)
-    wanted = plain_manifests.job(spec, owner, attempt.number, namespace=namespace)
+    wanted = plain_manifests.job(spec, owner, attempt, namespace=namespace)
     digest, job_id = plain_manifests.spec_hash(spec), wanted["metadata"]["name"]
     async with Client(access) as k:
         try:
             adopted = await take_over(k, namespace, owner, digest, attempt, job_id)
-            made = adopted or await create_job(k, namespace, wanted, owner)
+            made = adopted or await create_job(k, namespace, wanted, owner, attempt)
         except ApiError as error:
             if error.status == 404 and error.details.get("kind") == "namespaces":
                 raise InvalidInput(

@@ -7,13 +7,12 @@ import json
 from typing import Any
 
 from dask_provider.clusters.kubernetes_job import CONTAINER, KubernetesJob
+from dask_provider.hooks.kubernetes.job_manifests import attempt_notes
 from dask_provider.hooks.kubernetes.manifests import NO_SIDECAR, PREFIX, labels, owner_note
+from dask_provider.hooks.kubernetes.objects import Object
 from dask_provider.hooks.kubernetes.own_manifest import merged
-from dask_provider.hooks.kubernetes.pods import STAY, Object, with_env
-from dask_provider.owner import Owner
-
-#: the annotation of jobs whose end is told by Kubernetes alone
-PLAIN = f"{PREFIX}/plain"
+from dask_provider.hooks.kubernetes.pods import STAY, with_env
+from dask_provider.owner import Attempt, Owner
 
 
 def spec_hash(spec: KubernetesJob) -> str:
@@ -22,13 +21,14 @@ def spec_hash(spec: KubernetesJob) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def job(spec: KubernetesJob, owner: Owner, attempt: int, *, namespace: str) -> Object:
+def job(spec: KubernetesJob, owner: Owner, attempt: Attempt, *, namespace: str) -> Object:
     """The Job. Nothing owns it: it ends by its own deadline and goes by its own time to live."""
-    name, note = f"{owner.name}-{attempt}", owner_note(owner)
+    name, note = f"{owner.name}-{attempt.number}", owner_note(owner)
     # Its cluster is nobody's: what looks for the jobs of a cluster must not find it.
     ours = {key: value for key, value in labels(owner, "job").items() if key != f"{PREFIX}/cluster"}
     ours = {**spec.labels, **ours}
-    notes = {PLAIN: "true", f"{PREFIX}/spec-hash": spec_hash(spec), f"{PREFIX}/attempt": str(attempt)}
+    ours_to_read = {"plain": "true", "spec-hash": spec_hash(spec), **attempt_notes(attempt)}
+    notes = {f"{PREFIX}/{key}": text for key, text in ours_to_read.items()}
     pod = _pod(spec)
     # The first: Kubernetes fills in $(DASK_JOB_ID) in arguments, and in variables that come after it.
     container = pod["containers"][0]

@@ -10,9 +10,7 @@ from typing import Any
 
 from dask_provider.clusters.kubernetes import DEFAULT_IMAGE, KubernetesCluster
 from dask_provider.clusters.kubernetes_fields import Resources
-
-#: a Kubernetes object, or a part of one, as plain JSON
-Object = dict[str, Any]
+from dask_provider.hooks.kubernetes.objects import Object
 
 #: port and name that the operator looks for
 COMM, HTTP = (8786, "tcp-comm"), (8787, "http-dashboard")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dask_provider import config
 from dask_provider.errors import ClusterFailed, InvalidInput
-from dask_provider.hooks.kubernetes import client as api
+from dask_provider.hooks.kubernetes import paths as api
+from dask_provider.hooks.kubernetes import quota
 from dask_provider.hooks.kubernetes.client import Client
 from dask_provider.hooks.kubernetes.errors import ApiError
+from dask_provider.hooks.kubernetes.objects import Object
 from dask_provider.hooks.kubernetes.rights import check_rights
 
-Object = dict[str, Any]
+logger = logging.getLogger(__name__)
 
 
 def check_staging() -> None:
@@ -22,7 +25,7 @@ def check_staging() -> None:
         raise InvalidInput("[dask] staging", config.staging(), allowed)
 
 
-async def preflight(k: Client, namespace: str, lease: Object, cluster: Object) -> None:
+async def preflight(k: Client, namespace: str, lease: Object, cluster: Object, groups: Sequence[Object]) -> None:
     """All that can be known before anything is created.
 
     :raises ClusterFailed: naming the remedy.
@@ -40,7 +43,7 @@ async def preflight(k: Client, namespace: str, lease: Object, cluster: Object) -
             f"the API server does not know {', '.join(sorted(missing))}; allowed: a Kubernetes with the Dask operator "
             "and its CRDs (helm install --repo https://helm.dask.org dask-kubernetes-operator), 2024.3 or newer"
         )
-    await check_rights(k, namespace)
+    optional = await check_rights(k, namespace)
     for path, wanted in ((api.jobs(namespace), lease), (api.daskclusters(namespace), cluster)):
         try:
             made = await k.create(path, wanted, dry_run=True)
@@ -61,6 +64,11 @@ async def preflight(k: Client, namespace: str, lease: Object, cluster: Object) -
                 f"the API server drops {', '.join(lost)} of the {wanted['kind']}: its CRDs are too old; "
                 "replace them by those of a newer Dask operator (helm upgrades no CRDs)"
             )
+    # The operator is not asked for: nothing that may be read in the namespace tells whether it lives.
+    if ("", "resourcequotas", "list") in optional:
+        quotas = (await k.list(api.resourcequotas(namespace)))["items"]
+        for shortage in quota.check(quotas, lease, cluster, groups):
+            logger.warning("cluster %s waits until others end: %s", cluster["metadata"]["name"], shortage)
 
 
 def dropped(wanted: Any, made: Any, where: str = "") -> list[str]:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from dask_provider.errors import ClusterFailed
 from dask_provider.handles import ClusterHandle
-from dask_provider.hooks.kubernetes import causes
-from dask_provider.hooks.kubernetes import client as api
-from dask_provider.hooks.kubernetes.access import Access, load_access
+from dask_provider.hooks.kubernetes import causes, node_ports
+from dask_provider.hooks.kubernetes import paths as api
+from dask_provider.hooks.kubernetes.access import Access
 from dask_provider.hooks.kubernetes.client import Client
+from dask_provider.hooks.kubernetes.connections import load_access
 from dask_provider.hooks.kubernetes.errors import ApiError
-
-Object = dict[str, Any]
+from dask_provider.hooks.kubernetes.objects import Object
 
 
 async def access_of(conn_id: str | None) -> Access:
@@ -94,11 +93,6 @@ async def pods_of(k: Client, job: Object) -> list[Object]:
     return found
 
 
-def newest(pods: list[Object]) -> Object | None:
-    """The one that was made last."""
-    return max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
-
-
 async def left_of(k: Client, namespace: str, name: str) -> list[str]:
     """What is there of a cluster beside its lease, as ``Kind name``."""
     labels = {"dask.org/cluster-name": name}
@@ -133,12 +127,13 @@ async def end_orphan(k: Client, namespace: str, name: str, left: list[str]) -> N
 async def workers_of(k: Client, handle: ClusterHandle) -> int | None:
     """How many have joined, by the scheduler's own word; ``None`` while it does not answer."""
     try:
+        # A page that every scheduler has; "api/v1" has to be turned on.
         seen = await k.proxy_get(
-            handle.details["namespace"], f"{handle.name}-scheduler", "http-dashboard", "api/v1/get_workers"
+            handle.details["namespace"], f"{handle.name}-scheduler", "http-dashboard", "json/counts.json"
         )
     except ApiError:
         return None
-    return int(seen["num_workers"])
+    return int(seen["workers"])
 
 
 async def cause_of(k: Client, handle: ClusterHandle, *, age: float) -> causes.Cause | None:
@@ -153,6 +148,8 @@ async def cause_of(k: Client, handle: ClusterHandle, *, age: float) -> causes.Ca
     )
     events = warnings["items"] + no_nodes["items"]
     cause = causes.not_ready(cluster, deployments["items"], pods["items"], events, age=age)
+    if cause is None and cluster is not None and deployments["items"] and age > causes.OPERATOR_SILENT:
+        return node_ports.no_service(cluster, (await k.list(api.services(namespace)))["items"])
     if cause is not None and cause.pod is not None:
         lines = []
         with contextlib.suppress(ApiError):
@@ -167,20 +164,3 @@ def _belongs(cluster: Object, name: str) -> bool:
     """Whether a DaskCluster is owned by a lease of that name."""
     references = cluster["metadata"].get("ownerReferences") or []
     return any(r["kind"] == "Job" and r["name"] == name for r in references)
-
-
-def condition(job: Object, kind: str) -> bool:
-    """Whether the Job says ``Complete``, ``Failed``, …"""
-    conditions = job.get("status", {}).get("conditions") or []
-    return any(c["type"] == kind and c["status"] == "True" for c in conditions)
-
-
-def over(job: Object) -> bool:
-    """Whether it has ended, or is being removed."""
-    return condition(job, "Complete") or condition(job, "Failed") or "deletionTimestamp" in job["metadata"]
-
-
-def note(made: Object, name: str) -> str | None:
-    """An annotation of ours."""
-    value: str | None = (made["metadata"].get("annotations") or {}).get(f"dask-provider/{name}")
-    return value

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import time
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from dask_provider.errors import InvalidInput
+from dask_provider.hooks.kubernetes.times import seconds
 
 #: seconds that an exec plugin of a kubeconfig may take
 PLUGIN_SECONDS = 60.0
@@ -118,7 +117,7 @@ class ExecToken:
             status = json.loads(output)["status"]
             token, until = status.get("token"), status.get("expirationTimestamp")
             # Without an end it holds for as long as the process runs, or the server takes it.
-            expires = _seconds(until) if until else float("inf")
+            expires = seconds(until) if until else float("inf")
         except (ValueError, KeyError, TypeError, AttributeError):
             message = f"{self._where}: {self._command[0]} did not print an ExecCredential"
             raise NoCredentials(message) from None  # without the output: it may be the token
@@ -126,11 +125,6 @@ class ExecToken:
             what = "a certificate, not a token" if status.get("clientCertificateData") else "no token"
             raise NoCredentials(f"{self._where}: {self._command[0]} printed {what}")
         return token, expires
-
-
-def _seconds(text: str) -> float:
-    """Python 3.10 knows neither Z nor nanoseconds."""
-    return datetime.fromisoformat(re.sub(r"\.\d+", "", text).replace("Z", "+00:00")).timestamp()
 
 
 def absolute_path(name: str, path: Any, folder: Path | None) -> Path:

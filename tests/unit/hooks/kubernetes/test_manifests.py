@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import dataclasses
 import json
 import re
 from typing import Any
@@ -14,10 +15,11 @@ from dask_provider.errors import InvalidInput
 from dask_provider.hooks.kubernetes import job_manifests, manifests
 from dask_provider.hooks.kubernetes.own_manifest import merged, parse_manifest
 from dask_provider.jobs import Bundle, Job, make_bundle
-from dask_provider.owner import Owner
+from dask_provider.owner import Attempt, Owner
 
 OWNER = Owner("prod", "flights_daily", "scheduled__2026-08-01", "etl")
 NAME = OWNER.name
+ATTEMPT = Attempt(2, fresh=False, last=False, started=1000.25)
 ADDRESS = f"{NAME}-scheduler.team-a.svc:8786"
 RICH = KubernetesCluster(
     image="localhost/dask:1",
@@ -84,7 +86,7 @@ def test_a_plain_cluster() -> None:
 def test_every_wish_reaches_the_pods_it_is_meant_for() -> None:
     made = cluster_of(RICH)
     scheduler, _, worker, working = parts(made)
-    job = job_manifests.job(made, BUNDLE, "x-1", 1, resources=RICH.job_quantities)["spec"]["template"]["spec"]
+    job = job_of(made, "x-1", resources=RICH.job_quantities)["spec"]["template"]["spec"]
     lease = manifests.lease(RICH, OWNER, 1, made, script="pass")["spec"]["template"]["spec"]
     (group,) = manifests.worker_groups(RICH, OWNER, namespace="team-a")
     grouped = group["spec"]["worker"]["spec"]
@@ -190,13 +192,17 @@ BUNDLE = make_bundle(
 )
 
 
+def job_of(cluster: Any, job_id: str = "x", bundle: Bundle = BUNDLE, **given: Any) -> Any:
+    fields = {"resources": {}, "deadline_seconds": 60, "now": 0, **given}
+    return job_manifests.job(cluster, bundle, job_id, fields.pop("attempt", ATTEMPT), **fields)
+
+
 def test_the_job_finds_every_file_where_the_runtime_looks() -> None:
     cluster = cluster_of(KubernetesCluster(image="dask:1", tls=True))
     cluster["metadata"]["annotations"]["kopf.zalando.org/last-handled-configuration"] = "{}"  # as read from the API
-    made = job_manifests.job(cluster, BUNDLE, f"{NAME}-2", 2, resources=KubernetesCluster().job_quantities)
+    made = job_of(cluster, f"{NAME}-2", resources=KubernetesCluster().job_quantities)
     spec, template = made["spec"], made["spec"]["template"]
     assert (spec["suspend"], spec["backoffLimit"], spec["ttlSecondsAfterFinished"]) == (True, 0, 86400)
-    assert "activeDeadlineSeconds" not in spec
     (container,) = template["spec"]["containers"]
     assert container["args"][:4] == [
         *("python", "/dask-bundle/dask_job_runtime.pyz", "job", "/dask-bundle/job.json")
@@ -209,14 +215,28 @@ def test_the_job_finds_every_file_where_the_runtime_looks() -> None:
     assert all(re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key) for key in files["binaryData"])
     notes = made["metadata"]["annotations"]
     assert notes["dask-provider/results"] == BUNDLE.results(f"{NAME}-2")
-    assert (notes["dask-provider/spec-hash"], notes["dask-provider/attempt"]) == (BUNDLE.spec_hash, "2")
+    written = [notes[f"dask-provider/{name}"] for name in ("spec-hash", "attempt", "started")]
+    assert written == [BUNDLE.spec_hash, "2", "1000.25"]
     assert not any("kopf" in name for name in notes)
     assert (files["metadata"]["labels"]["dask-provider/role"], spec["template"]["spec"]["restartPolicy"]) == (
         "bundle",
         "Never",
     )
-    limited = job_manifests.job(cluster, BUNDLE, "x", 1, resources={}, deadline_seconds=60, keep_seconds=5)["spec"]
-    assert (limited["activeDeadlineSeconds"], limited["ttlSecondsAfterFinished"]) == (60, 5)
+
+
+@pytest.mark.parametrize(
+    ("deadline", "at_first", "adopted"),
+    [(None, 900, 900), (1100, 150, 180), (1010, 60, 90), (5000, 900, 900), (500, 1, 1)],
+)
+def test_a_job_ends_with_its_cluster_or_a_minute_after_its_task_gives_up(
+    deadline: float | None, at_first: int, adopted: int
+) -> None:
+    attempt = dataclasses.replace(ATTEMPT, deadline=deadline)
+    made = job_of(cluster_of(KubernetesCluster()), attempt=attempt, deadline_seconds=900, now=1010)
+    assert made["spec"]["activeDeadlineSeconds"] == at_first
+    # Adopted: Kubernetes counts from where it began to run, 30 s before.
+    made["status"] = {"startTime": "1970-01-01T00:16:20Z"}
+    assert job_manifests.seconds_of_adopted(made, attempt, 1010) == adopted
 
 
 def test_a_job_takes_the_command_of_a_scheduler_that_has_one() -> None:
@@ -224,14 +244,14 @@ def test_a_job_takes_the_command_of_a_scheduler_that_has_one() -> None:
     scheduler = parts(cluster)[1]
     scheduler["command"] = scheduler.pop("args")
     cluster["spec"]["scheduler"]["spec"]["containers"].insert(0, {"name": "sidecar", "image": "x"})
-    made = job_manifests.job(cluster, BUNDLE, "x", 1, resources={})
+    made = job_of(cluster)
     (container,) = made["spec"]["template"]["spec"]["containers"]
     assert (container["command"][0], "args" in container) == ("python", False)
 
 
 def test_a_bundle_that_no_config_map_holds() -> None:
     large = Bundle(OWNER, "0", {"work/table.csv": b"x" * 999_999}, {}, "s3://stage/")
-    job = job_manifests.job(cluster_of(KubernetesCluster()), large, "x", 1, resources={})
+    job = job_of(cluster_of(KubernetesCluster()), bundle=large)
     job_manifests.bundle_config_map(job, large, b"x")
     with pytest.raises(InvalidInput, match=r"976\.6 KiB.*work/table\.csv.*put larger files at a URI"):
         job_manifests.bundle_config_map(job, large, b"xx")

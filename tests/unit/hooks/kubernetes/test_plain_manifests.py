@@ -9,16 +9,17 @@ from dask_provider.clusters.kubernetes_job import KubernetesJob
 from dask_provider.errors import InvalidInput
 from dask_provider.hooks.kubernetes import plain_manifests
 from dask_provider.hooks.kubernetes.manifests import owner_of, select
-from dask_provider.owner import Owner
+from dask_provider.owner import Attempt, Owner
 
 OWNER = Owner("prod", "files", "run-1", "jan/preprocess.run/s3://lake/in/jan.csv")
+ATTEMPT = Attempt(2, fresh=False, last=False, started=1000.25)
 IMAGE = "ghcr.io/acme/etl:1"
 #: as the tutorial of Luigi has it
 SCHEMA = {"containers": [{"name": "preprocess-data", "image": "clc-example:v1", "command": ["python", "-m", "clc"]}]}
 
 
 def made(**fields: Any) -> dict[str, Any]:
-    return plain_manifests.job(KubernetesJob(**fields), OWNER, 2, namespace="etl")
+    return plain_manifests.job(KubernetesJob(**fields), OWNER, ATTEMPT, namespace="etl")
 
 
 def pod_of(**fields: Any) -> dict[str, Any]:
@@ -27,20 +28,24 @@ def pod_of(**fields: Any) -> dict[str, Any]:
 
 
 def test_a_job_that_ends_by_itself() -> None:
-    job = made(image=IMAGE, active_deadline_seconds="2h", keep_seconds=0, labels={"team": "a"}, annotations={"x": "y"})
+    job = made(
+        image=IMAGE, active_deadline_seconds="2h", keep_seconds="1 min", labels={"team": "a"}, annotations={"x": "y"}
+    )
     assert job["metadata"]["name"] == f"{OWNER.name}-2"
     assert {name: job["spec"][name] for name in job["spec"] if name != "template"} == {
         "backoffLimit": 0,
         "completions": 1,
         "parallelism": 1,
         "activeDeadlineSeconds": 7200,
-        "ttlSecondsAfterFinished": 0,
+        "ttlSecondsAfterFinished": 60,
     }
     assert owner_of(job) == OWNER
     labels = job["metadata"]["labels"]
     wanted = select(instance="prod", owner=OWNER.name, role="job")
     assert set(wanted.split(",")) <= {f"{name}={value}" for name, value in labels.items()}
-    assert (labels["team"], job["metadata"]["annotations"]["x"]) == ("a", "y")
+    notes = job["metadata"]["annotations"]
+    assert (labels["team"], notes["x"]) == ("a", "y")
+    assert [notes[f"dask-provider/{name}"] for name in ("plain", "attempt", "started")] == ["true", "2", "1000.25"]
     assert "dask-provider/cluster" not in labels
     assert "ownerReferences" not in job["metadata"]
 
@@ -99,6 +104,7 @@ def test_a_retry_adopts_what_is_the_same() -> None:
         ({"image_pull_policy": "Sometimes"}, "image_pull_policy", "one of Always"),
         ({"active_deadline_seconds": 0}, "active_deadline_seconds", "above zero"),
         ({"keep_seconds": -1}, "keep_seconds", "above zero"),
+        ({"keep_seconds": 59}, "keep_seconds", "at least 60 s: a job that is gone tells nobody how it ended"),
         ({"labels": {"dask-provider/role": "lease"}}, "labels", "does not use"),
         ({"volumes": [{"name": "a", "emptyDir": {}}]}, "volumes", "mounts"),
         ({"spec_schema": {"containers": []}}, "spec_schema['containers']", "one container"),
