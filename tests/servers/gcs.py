@@ -51,7 +51,7 @@ def start_gcs(folder: Path) -> GCSServer:
     program, reason = built("fake-gcs-server", "github.com/fsouza/fake-gcs-server", VERSION)
     if program is None:
         raise RuntimeError(reason)
-    (folder / "data").mkdir(parents=True)
+    (folder / "data").mkdir(parents=True, exist_ok=True)
     port = free_port()
     command = [str(program), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "filesystem"]
     command += ["-filesystem-root", str(folder / "data"), "-public-host", f"127.0.0.1:{port}"]

@@ -16,15 +16,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(command: list[str], address: str, log: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+def start(
+    command: list[str], address: str, log: Path, env: Mapping[str, str] | None = None, seconds: float = 20
+) -> subprocess.Popen[bytes]:
     """Start a server and wait until it listens.
 
-    :raises RuntimeError: with the end of its log, when it ends or does not listen within 20 s.
+    :raises RuntimeError: with the end of its log, when it ends or does not listen within these seconds.
     """
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=env, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
     host, _, port = address.rpartition(":")
-    until = time.monotonic() + 20
+    until = time.monotonic() + seconds
     while time.monotonic() < until and process.poll() is None:
         try:
             socket.create_connection((host, int(port)), timeout=1).close()

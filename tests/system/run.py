@@ -15,13 +15,19 @@ from dev.airflow_server import AirflowServer, TaskInstance
 
 
 class Run:
-    """A run of one of the DAGs in ``dags/events.py``, with a witness file and a place for results of its own."""
+    """A run of one of the DAGs in ``dags/events.py``, with a witness file and a place for results of its own.
 
-    def __init__(self, server: AirflowServer, folder: Path, dag_id: str, **conf: Any) -> None:
+    :param gated: the job's program goes on until :attr:`gate` is there.
+    """
+
+    def __init__(self, server: AirflowServer, folder: Path, dag_id: str, *, gated: bool = False, **conf: Any) -> None:
         self.server, self.client, self.dag_id = server, server.client, dag_id
         self.witness = folder / "witness"
         self.results = folder / "results"
+        self.gate = folder / "gate"
         paths = {"witness": str(self.witness), "results": str(self.results)}
+        if gated:
+            paths["gate"] = str(self.gate)
         self.run_id = self.client.trigger(dag_id, {"seconds": 1, **conf, **paths})
 
     # --- Airflow ---
@@ -48,13 +54,31 @@ class Run:
     def xcom(self, task_id: str, index: int = -1) -> Any:
         return self.client.xcom(self.dag_id, self.run_id, task_id, map_index=index)
 
+    def until_said(self, task_id: str, words: str, times: int = 1, try_number: int | None = None) -> None:
+        """The task's log says it, so many times."""
+        wait_until(lambda: self.log(task_id, try_number).count(words) >= times, words)
+
+    def lines(self, task_id: str, try_number: int | None = None) -> list[str]:
+        """Those that the program counts, as the task's log shows them."""
+        return [line for line in self.log(task_id, try_number).splitlines() if line.startswith("line")]
+
+    def counted(self, task_id: str) -> list[str]:
+        """The same as they must be, by what the program says at its end."""
+        total = int(self.lines(task_id)[-1].rpartition("all: ")[2])
+        return [*(f"line {number}" for number in range(1, total + 1)), f"lines in all: {total}"]
+
     # --- the witness ---
 
     def starts(self, suffix: str = "") -> int:
-        return self._lines(suffix, "start")
+        return self.notes("start", suffix)
 
     def ends(self, suffix: str = "") -> int:
-        return self._lines(suffix, "end")
+        return self.notes("end", suffix)
+
+    def notes(self, what: str, suffix: str = "") -> int:
+        """How many lines begin with that word."""
+        path = Path(f"{self.witness}{suffix}")
+        return sum(line.startswith(what) for line in path.read_text().splitlines()) if path.exists() else 0
 
     def until_started(self, count: int = 1, suffix: str = "", timeout: float = 120) -> None:
         """The job's program has begun ``count`` times."""
@@ -74,10 +98,6 @@ class Run:
         """Process ids of the job's program, one a start."""
         path = Path(f"{self.witness}{suffix}")
         return [int(line.split()[2]) for line in path.read_text().splitlines() if line.startswith("start")]
-
-    def _lines(self, suffix: str, what: str) -> int:
-        path = Path(f"{self.witness}{suffix}")
-        return sum(line.startswith(what) for line in path.read_text().splitlines()) if path.exists() else 0
 
     # --- what is left ---
 

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -40,16 +41,9 @@ def job_is_running(demo: Demo, folder: Path) -> None:
 
 def test_ctrl_c(tmp_path: Path) -> None:
     # One folder: the second demo finds what the first has left, and its database is made already.
+    folder = tmp_path / "demo"
     for moment in (airflow_is_starting, job_is_running):
-        _interrupt(tmp_path / "demo", moment)
-
-
-def _interrupt(folder: Path, moment: Callable[[Demo, Path], None]) -> None:
-    command = [sys.executable, "-m", "dev.demo", "--days", "2", "--folder", str(folder)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    # A terminal sends Ctrl-C to the whole group of the command that it runs.
-    with subprocess.Popen(command, cwd=CHECKOUT, start_new_session=True, **pipes) as demo:
-        try:
+        with _demo(folder) as demo:
             moment(demo, folder)
             keeper = running_keeper(folder / "airflow")
             assert keeper is not None
@@ -61,6 +55,16 @@ def _interrupt(folder: Path, moment: Callable[[Demo, Path], None]) -> None:
             assert "interrupted, no processes left" in said
             assert overlapping(made) == []
             assert _naming(folder) == []
+
+
+@contextmanager
+def _demo(folder: Path) -> Iterator[Demo]:
+    command = [sys.executable, "-m", "dev.demo", "--days", "2", "--folder", str(folder)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    # A terminal sends Ctrl-C to the whole group of the command that it runs.
+    with subprocess.Popen(command, cwd=CHECKOUT, start_new_session=True, **pipes) as demo:
+        try:
+            yield demo
         finally:
             demo.kill()  # its keeper then ends the rest
 

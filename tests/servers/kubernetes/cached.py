@@ -29,19 +29,19 @@ def key_of(*inputs: Path, text: str = "") -> str:
     return digest.hexdigest()[:12]
 
 
-def cached(name: str, make: Callable[[Path], None]) -> Path:
+def cached(name: str, make: Callable[[Path], None], cache: Path = CACHE) -> Path:
     """The file or folder of this name, made by ``make`` at the path it is given when it is missing."""
-    path = CACHE / name
+    path = cache / name
     if path.exists():
         os.utime(path, follow_symlinks=False)  # in use: not to be forgotten
         return path
-    with locked(CACHE / f"{name}.lock"):  # parallel test processes: one makes it, the others wait
+    with locked(cache / f"{name}.lock"):  # parallel test processes: one makes it, the others wait
         if not path.exists():
-            unfinished = CACHE / f"{name}.unfinished"
+            unfinished = cache / f"{name}.unfinished"
             remove(unfinished)
             make(unfinished)
             os.replace(unfinished, path)
-            _forget_old(name.split("-")[0])
+            _forget_old(name.split("-")[0], cache)
     return path
 
 
@@ -61,9 +61,9 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _forget_old(kind: str) -> None:
+def _forget_old(kind: str, cache: Path) -> None:
     """What was made from other inputs and has not been used for a month: some of it has a gigabyte."""
-    for path in CACHE.glob(f"{kind}-*"):
+    for path in cache.glob(f"{kind}-*"):
         if path.suffix not in (".lock", ".unfinished") and path.lstat().st_mtime < time.time() - 30 * 86400:
             if path.is_symlink():
                 remove(path.resolve())

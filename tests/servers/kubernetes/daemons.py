@@ -54,6 +54,10 @@ class Daemons:
         self._write(name, what)
         return process.pid
 
+    def command(self, name: str) -> list[str]:
+        """With what it was started the last time."""
+        return list(self._record(name)["command"])
+
     def pid(self, name: str) -> int | None:
         """The process, if it lives."""
         record = self._record(name)

@@ -84,7 +84,8 @@ class KubernetesServer:
         name = f"{prefix}-{uuid.uuid4().hex[:8]}"
         self.kubectl("create", "namespace", name)
         try:
-            self.wait(30, "service account", lambda: self.answers("get", "serviceaccount", "default", "-n", name))
+            # Long after an outage of the API server: its controllers come back one by one, and ever more slowly.
+            self.wait(120, "service account", lambda: self.answers("get", "serviceaccount", "default", "-n", name))
             yield name
         finally:
             self.kubectl("delete", "namespace", name, "--wait=false", check=False)
@@ -140,6 +141,41 @@ class KubernetesServer:
     def wait_ready(self) -> None:
         """Wait until the API server answers, as after a restart."""
         self.wait(60, "the API server", self.ready)
+
+    @contextmanager
+    def api_away(self) -> Iterator[None]:
+        """The API server is killed. Afterwards all that speak to it begin anew: their pauses have grown to a minute."""
+        self.control("kill", "apiserver")
+        try:
+            yield
+        finally:
+            self.control("start", "apiserver")
+            self.wait_ready()
+            for name in ("controllers", "scheduler", "kubelet", "kube-proxy", "coredns", "operator"):
+                self.control("kill", name)
+                self.control("start", name)
+
+    @contextmanager
+    def node_away(self) -> Iterator[None]:
+        """The kubelet is stopped and the node is called lost; its containers go on, unseen."""
+        usual = self.daemons.command("controllers")
+        self.control("stop", "controllers")
+        self.control("stop", "kubelet")
+        try:
+            # Else it takes them most of a minute, here and wherever a test merely slows a kubelet down.
+            self.daemons.launch("controllers", [*usual, "--node-monitor-period=1s", "--node-monitor-grace-period=4s"])
+            self.wait(60, "the loss of the node", lambda: not self.node_ready())
+            yield
+        finally:
+            self.control("start", "kubelet")
+            self.control("stop", "controllers")
+            self.daemons.launch("controllers", usual)
+            self.wait(60, "the node", self.node_ready)
+
+    def node_ready(self) -> bool:
+        """Does the cluster count on the node?"""
+        path = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
+        return self.kubectl("get", "node", self.node, "-o", path, check=False) == "True"
 
     def start_operator(self) -> None:
         """Start the Dask operator on the node, with the rights that its Helm chart gives it."""

@@ -139,7 +139,7 @@ def _start(server: KubernetesServer) -> None:
         _launch_node(server)
     server.wait(60, "the service account", lambda: server.answers("get", "serviceaccount", "default"))
     if server.mode == "node":
-        server.wait(90, "the node", lambda: _node_ready(server))
+        server.wait(90, "the node", server.node_ready)
         server.wait(60, "kube-proxy", lambda: server.ready(f"https://{server.net.api_service}"))
         by_name = server.kubectl_command("--server", ISSUER, "get", "--raw", "/readyz", "--request-timeout", "2s")
         server.wait(60, "CoreDNS", lambda: not server.run_inside(by_name).returncode)
@@ -305,8 +305,3 @@ def _launch(
     server.daemons.launch(
         name, [*server.inside(namespaces), str(server.prepared.programs / program), *arguments, *more]
     )
-
-
-def _node_ready(server: KubernetesServer) -> bool:
-    path = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
-    return server.kubectl("get", "node", server.node, "-o", path, check=False) == "True"

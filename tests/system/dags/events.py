@@ -20,9 +20,9 @@ from dask_provider.operators import DaskJobOperator, DaskReapClustersOperator, D
 from dask_provider.task_groups import dask_cluster
 
 JOBS = Path(__file__).resolve().parent.parent / "jobs"
-PARAMS = {"witness": "/dev/null", "seconds": 1, "fail_times": 0, "results": "", "source": "", "python": ""}
+PARAMS = {"witness": "/dev/null", "seconds": 1, "gate": "/", "fail_times": 0, "results": "", "source": "", "python": ""}
 ARGUMENTS = ["--witness", "{{ params.witness }}", "--seconds", "{{ params.seconds }}"]
-ARGUMENTS += ["--fail-times", "{{ params.fail_times }}"]
+ARGUMENTS += ["--gate", "{{ params.gate }}", "--fail-times", "{{ params.fail_times }}"]
 SMALL = LocalCluster(workers=1, idle_timeout=40)
 JOB: dict[str, Any] = {"script": str(JOBS / "witness.py"), "arguments": ARGUMENTS}
 MAPPED = [["--witness", "{{ params.witness }}" + n, *ARGUMENTS[2:]] for n in "01"]

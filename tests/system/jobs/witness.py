@@ -20,6 +20,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--witness", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=1)
+    parser.add_argument("--gate", type=Path, default="/", help="goes on at least until that is there")
     parser.add_argument("--fail-times", type=int, default=0, help="how many starts end with an error")
     options = parser.parse_args()
     note(options.witness, "start")
@@ -28,11 +29,12 @@ def main() -> int:
         print("the answer is", client.submit(sum, range(10)).result())
         ends = time.time() + options.seconds
         count = 0
-        while time.time() < ends:
+        while time.time() < ends or not options.gate.exists():
             time.sleep(0.2)
             count += 1
             if count % 5 == 0:
                 print("line", count // 5)
+        print("lines in all:", count // 5)
     if starts <= options.fail_times:
         raise ValueError(f"start {starts} is meant to fail")
     Path(os.environ["DASK_JOB_RESULTS"], "answer.txt").write_text("45")
