@@ -1,0 +1,1 @@
+../../provider/dask_provider/hooks/dataproc/actions/dask.sh

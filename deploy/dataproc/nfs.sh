@@ -1,0 +1,1 @@
+../../provider/dask_provider/hooks/dataproc/actions/nfs.sh
