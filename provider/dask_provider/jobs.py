@@ -16,6 +16,7 @@ from typing import Any
 
 from dask_provider.errors import InvalidInput
 from dask_provider.owner import Owner
+from dask_provider.storage import split_connection
 
 #: the runtime as one file in every bundle
 ARCHIVE = "dask_job_runtime.pyz"
@@ -115,8 +116,9 @@ class Bundle:
         fields = {
             "version": 1,
             "job_id": job_id,
-            "results": self.results(job_id),
-            "manifest": self.manifest(job_id),
+            # A connection in the URI is Airflow's: a job has its machine's own rights.
+            "results": split_connection(self.results(job_id))[1],
+            "manifest": split_connection(self.manifest(job_id))[1],
             **self.job,
             **of_place,
             "program": program,

@@ -80,8 +80,13 @@ class ClusterSpec:
 
     def rendered(self: Self, render: Callable[[Any], Any]) -> Self:
         """A copy with every field passed through ``render`` (Airflow's template engine) and validated again."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return dataclasses.replace(self, **{name: render(value) for name, value in values.items()})
+
+        def each(value: Any) -> Any:
+            if dataclasses.is_dataclass(value) and not isinstance(value, type):
+                return type(value)(**{f.name: each(getattr(value, f.name)) for f in dataclasses.fields(value)})
+            return render(value)
+
+        return type(self)(**{f.name: each(getattr(self, f.name)) for f in dataclasses.fields(self)})
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON values."""
@@ -120,7 +125,7 @@ class TemporaryClusterSpec(ClusterSpec):
     """A cluster that we make and remove.
 
     :param workers: number of workers, or ``(minimum, maximum)``: then it follows Dask's own demand.
-    :param threads: threads of each worker.
+    :param threads: threads of each worker; ``None``, where the place knows its machines: one for each CPU.
     :param memory: memory of each worker, ``"4 GiB"`` or bytes, at least 100 MiB; ``None``: what the place divides out
         by itself.
     :param idle_timeout: seconds (or ``"10 min"``) without work after which the place itself ends the cluster.
@@ -129,7 +134,7 @@ class TemporaryClusterSpec(ClusterSpec):
     """
 
     workers: int | str | tuple[int | str, int | str] = 2
-    threads: int | str = 1
+    threads: int | str | None = 1
     memory: int | str | None = None
     idle_timeout: float | str | timedelta = 600
     max_lifetime: float | str | timedelta = 86400
@@ -139,22 +144,26 @@ class TemporaryClusterSpec(ClusterSpec):
         pair = self.workers if isinstance(self.workers, list | tuple) else (self.workers,)
         if not any(is_template(value) for value in pair):
             parse_workers(self._field("workers"), self.workers)
-        self._check("threads", parse_count)
+        self._check_threads()
         if self.memory is not None:
             self._check("memory", lambda name, value: parse_bytes(name, value, least=LEAST_MEMORY))
         self._check("idle_timeout", parse_seconds)
         self._check("max_lifetime", parse_seconds)
         if any(is_template(value) for value in (*pair, self.min_ready_workers)):
             return
-        if self.ready_workers > self.worker_range[1]:
-            raise InvalidInput(
-                self._field("min_ready_workers"), self.min_ready_workers, f"at most workers={self.workers!r}"
-            )
+        if self.ready_workers > self.most_workers:
+            allowed = f"at most {self.most_workers}, as there are never more workers"
+            raise InvalidInput(self._field("min_ready_workers"), self.min_ready_workers, allowed)
 
     @property
     def worker_range(self) -> tuple[int, int]:
         """Minimum and maximum of workers; equal for a fixed number."""
         return parse_workers(self._field("workers"), self.workers)
+
+    @property
+    def most_workers(self) -> int:
+        """Workers that there are at most."""
+        return self.worker_range[1]
 
     @property
     def ready_workers(self) -> int:
@@ -182,6 +191,9 @@ class TemporaryClusterSpec(ClusterSpec):
         """``max_lifetime`` in seconds."""
         return parse_seconds(self._field("max_lifetime"), self.max_lifetime)
 
+    def _check_threads(self) -> None:
+        self._check("threads", parse_count)
+
 
 def _default(f: dataclasses.Field[Any]) -> Any:
     return f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
@@ -190,6 +202,8 @@ def _default(f: dataclasses.Field[Any]) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, timedelta):
         return value.total_seconds()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

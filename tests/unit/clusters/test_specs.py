@@ -45,7 +45,7 @@ def test_units_and_elastic_workers() -> None:
         ({"idle_timeout": 0}, "LocalCluster.idle_timeout", "seconds above zero"),
         ({"max_lifetime": "1 year"}, "LocalCluster.max_lifetime", "24h"),
         ({"ready_timeout": None}, "LocalCluster.ready_timeout", "seconds above zero"),
-        ({"min_ready_workers": 3}, "LocalCluster.min_ready_workers", "at most workers=2"),
+        ({"min_ready_workers": 3}, "LocalCluster.min_ready_workers", "at most 2"),
         ({"min_ready_workers": -1}, "LocalCluster.min_ready_workers", "at least 0"),
         ({"tls": "{{ params.tls }}"}, "LocalCluster.tls", "True or False"),
         ({"env": {"A B": "1"}}, "LocalCluster.env", "names of letters"),
@@ -112,7 +112,7 @@ def test_rendered_fields() -> None:
     done = spec.rendered(render)
     assert (done.worker_range, done.ready_workers, done.env, done.memory_bytes) == ((1, 3), 3, {"N": "3"}, 3 * 2**30)
     assert spec.env == {"N": "{{ n }}"}, "the spec itself stays as it was"
-    with pytest.raises(InvalidInput, match="at most workers=2"):
+    with pytest.raises(InvalidInput, match="at most 2"):
         LocalCluster(workers=2, min_ready_workers="{{ n }}").rendered(render)
 
 
@@ -148,7 +148,8 @@ def test_places_are_found_by_entry_point() -> None:
         assert type(hook_of(spec.place)) is type(hook_of(spec)) is type(hook_of(type(spec)))
         assert hook_of(spec).place == spec.place
     with pytest.raises(
-        InvalidInput, match="place: 'moon' is not possible; allowed: an installed place: existing, kubernetes, local"
+        InvalidInput,
+        match="place: 'moon' is not possible; allowed: an installed place: dataproc, existing, kubernetes, local",
     ):
         hook_of("moon")
 

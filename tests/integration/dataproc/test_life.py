@@ -1,0 +1,53 @@
+"""The life of clusters on Dataproc, with machines that really run Dask."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from dask_provider.errors import ClusterGone
+from dask_provider.hooks import hook_of
+from dask_provider.hooks.base import SpecChanged
+
+from tests.integration.dataproc.place import Dataproc
+
+pytest_plugins = ["tests.servers.gcs"]
+
+SQUARES = """
+import os, dask.distributed
+with dask.distributed.Client() as client:
+    total = sum(client.gather(client.map(lambda x: x * x, range(100))))
+    workers = sorted(str(worker["name"]) for worker in client.scheduler_info(n_workers=-1)["workers"].values())
+print("total", total, "on", *workers)
+import fsspec
+with fsspec.open(os.environ["DASK_JOB_RESULTS"] + "total.txt", "w") as file:
+    file.write(str(total))
+"""
+
+
+async def test_a_whole_life(place: Dataproc) -> None:
+    spec, hook = place.spec(), hook_of("dataproc")
+    first = await hook.create(spec, place.owner("cluster"), 1)
+    again = await hook.create(spec, place.owner("cluster"), 2)
+    assert again.uid == first.uid
+    with pytest.raises(SpecChanged):
+        await hook.create(place.spec(threads=2), place.owner("cluster"), 2)
+    ready = await place.wait_ready(hook, again)
+    assert ready.scheduler_address == f"tcp://{first.name}-m:8786"
+
+    job = await place.submit(ready, SQUARES)
+    told = await place.follow(job)
+    assert told.outcome.succeeded, (told.outcome, told.lines)
+    assert f"total 328350 on {first.name}-w-0 {first.name}-w-1" in told.lines
+    assert told.outcome.manifest is not None
+    assert told.outcome.manifest["files"] == 1
+
+    assert [each.uid for each in await hook.list(spec, "tests")] == [first.uid]
+    assert await hook.list(spec, "another") == []
+    assert "attempt 2" in await hook.delete(first, "by attempt 1", attempt=1)
+    assert await hook.delete(replace(first, uid="another"), "not this one") == "already gone"
+    await place.delete(ready)
+    assert await hook.delete(ready, "again") == "already gone"
+    with pytest.raises(ClusterGone, match="it was deleted, by somebody or for idle_timeout"):
+        await hook.check(ready)
+    assert await hook.find(spec, place.owner("cluster")) is None
