@@ -10,6 +10,7 @@ VENV ?= .venv
 VENV2 ?= .venv-airflow2
 DAYS ?= 31
 DEMO := .demo
+BENCHMARK ?=
 
 # --- Set-up ---------------------------------------------------------------------------------------------------------
 
@@ -112,7 +113,12 @@ test: lint airflow2 test-airflow3 test-airflow2  ## set-up, lint and all tests, 
 # Also starts an Airflow 2.11 of the other environment where a test asks for one.
 .PHONY: test-airflow3
 test-airflow3: $(TEST_STAMP)
-	AIRFLOW2_PYTHON=$(abspath $(VENV2))/bin/python $(VENV)/bin/python -m pytest tests --ignore=tests/airflow2
+	AIRFLOW2_PYTHON=$(abspath $(VENV2))/bin/python $(VENV)/bin/python -m pytest tests --ignore=tests/airflow2 -m "not whole"
+
+# What takes long and says little more than its neighbours, or needs a server that no place needs yet (YARN, FUSE).
+.PHONY: test-whole
+test-whole: $(TEST_STAMP)  ## the tests that `make test` leaves out
+	$(VENV)/bin/python -m pytest tests --ignore=tests/airflow2 -m whole
 
 # tests/unit runs on both versions; tests/airflow2 holds what must run inside Airflow 2.11's own Python.
 .PHONY: test-airflow2
@@ -128,26 +134,31 @@ airflow2:
 	test "$(CI)" != true
 
 .PHONY: lint
-lint: $(TEST_STAMP)  ## format, style, types, and that imports go one way
+lint: $(TEST_STAMP)  ## format, style, types, shell scripts, and that imports go one way
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/shellcheck deploy/dataproc/*.sh tests/servers/dataproc/node/*.sh
+
+.PHONY: terraform
+terraform: $(TEST_STAMP)  ## format, tests and policies of terraform/, as in `make test`
+	$(VENV)/bin/python -m pytest tests/terraform
 
 .PHONY: docs
 docs: $(TEST_STAMP)  ## the documentation into site/
 	$(VENV)/bin/mkdocs build --strict --quiet
 
 .PHONY: benchmark
-benchmark: $(BENCHMARK_STAMP)  ## side-by-side costs, ratios printed and written as JSON
-	$(VENV)/bin/python -m benchmarks
+benchmark: $(BENCHMARK_STAMP)  ## side-by-side costs, ratios printed and written as JSON (BENCHMARK=name; all take hours)
+	$(VENV)/bin/python -m benchmarks $(BENCHMARK)
 
 .PHONY: requirements
 requirements: $(DEMO_STAMP)  ## choose all pinned versions anew from requirements/*.in
 	@set -e; $(call as_pip,$(VENV)); \
 	compile() { $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
 		--custom-compile-command "make requirements" "requirements/$$1.in" -o "requirements/$$1.txt" $$2 $$3; }; \
-	for name in uv test airflow2; do compile $$name; done; \
+	for name in uv test airflow2 checkov; do compile $$name; done; \
 	for name in demo benchmark image operator; do compile $$name -c requirements/test.txt; done
 
 .PHONY: clean

@@ -14,6 +14,7 @@ from tests.servers.kubernetes.fixtures import (
     namespace,
     pytest_collection_finish,
 )
+from tests.servers.yarn.fixtures import yarn
 
 __all__ = [
     "airflow2",
@@ -25,6 +26,7 @@ __all__ = [
     "namespace",
     "pytest_collection_finish",
     "require",
+    "yarn",
 ]
 
 

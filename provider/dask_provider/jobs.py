@@ -164,7 +164,7 @@ def runtime_archive() -> bytes:
     """The runtime package as one executable zip file, byte for byte the same for the same source."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        start = "import sys\nfrom dask_job_runtime.__main__ import main\nsys.exit(main(sys.argv[1:]))\n"
+        start = "import sys\nfrom dask_job_runtime.__main__ import run\nrun(sys.argv[1:])\n"
         archive.writestr(zipfile.ZipInfo("__main__.py"), start)
         sources = sorted(resources.files("dask_provider.runtime").iterdir(), key=lambda item: item.name)
         for source in sources:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from dask_provider.triggers.base import WAITING
 
 from tests.system.calm import kill, underway
@@ -169,6 +170,7 @@ def test_node_lost_for_a_while(kubernetes_airflow: Airflow) -> None:
         run.assert_gone()
 
 
+@pytest.mark.whole
 def test_api_server_away_for_two_minutes(kubernetes_airflow: Airflow) -> None:
     """While one task waits for its job, and another for its cluster."""
     job = KubernetesRun(kubernetes_airflow, "away-job", "kubernetes_patient", "deferred", gated=True)

@@ -59,9 +59,14 @@ def main(arguments: list[str]) -> int:
 
         traceback.print_exc()
         outcome |= {"state": "failed", "reason": f"the job runtime failed: {type(error).__name__}: {error}"}
+    return finish(path.parent, outcome)
+
+
+def finish(folder: Path, outcome: dict[str, Any]) -> int:
+    """Put the outcome on record; the exit status that says the same."""
     outcome["finished"] = _now()
     emit("outcome", **outcome)  # before the record, which ends every wait
-    write_record(path.parent / "outcome.json", outcome)
+    write_record(folder / "outcome.json", outcome)
     _leave_last_words(outcome)
     return 0 if outcome["state"] == "succeeded" else outcome.get("exit_code") or 1
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import signal
 import sys
 import time
 import urllib.request
@@ -55,6 +56,9 @@ def main(arguments: list[str]) -> int:
     ``ANNOTATIONS`` is the file in which Kubernetes shows the pod's own annotations.
     """
     url, idle_timeout, start_timeout, annotations = arguments
+    # Not 0, which would end the cluster of a pod that only has to move. Without this the first process of a container
+    # ignores the signal, and everybody waits until it is killed.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     lease = Lease(float(idle_timeout), float(start_timeout), time.time())
     while not lease.over(time.time(), _ask(url), _extended_until(annotations)):
         time.sleep(EVERY)

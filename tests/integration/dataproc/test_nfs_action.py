@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.servers.dataproc.node import FILESTORE
 from tests.servers.dataproc.node.fixtures import NFS, Cluster
 
+pytestmark = pytest.mark.whole
 pytest_plugins = ["tests.servers.gcs", "tests.servers.dataproc.node.fixtures"]
 
 LINE = f"{FILESTORE}:/export/data /mnt/shared nfs rw,hard,timeo=600,retrans=3,_netdev,nofail 0 0"

@@ -16,6 +16,7 @@ from tests.servers.dataproc.node.networks import bridges
 from tests.servers.dataproc.node.wheels import dask_version
 from tests.servers.gcs import GCSServer
 
+pytestmark = pytest.mark.whole
 pytest_plugins = ["tests.servers.gcs", "tests.servers.dataproc.node.fixtures"]
 
 REST = "/v1/projects/acme/regions/europe-west1"

@@ -21,6 +21,7 @@ from tests.servers.dataproc.clients import (
     read_object,
 )
 
+pytestmark = pytest.mark.whole
 pytest_plugins = ["tests.servers.gcs", "tests.servers.dataproc.fixtures"]
 
 PLACE = {"project_id": "acme", "region": "europe-west1"}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +55,13 @@ def test_an_extended_lease(tmp_path: Path) -> None:
     assert _extended_until(str(file)) == 0
     file.write_text('dask-provider/owner="{\\"dag_id\\":\\"a\\"}"\ndask-provider/extended-until="1700000000.5"\nx="1"')
     assert _extended_until(str(file)) == 1700000000.5
+
+
+def test_a_pod_that_has_to_move_ends_at_once_and_not_well(tmp_path: Path) -> None:
+    """Exit code 0 would end the cluster."""
+    source = Path(sys.modules[Lease.__module__].__file__ or "").read_text()
+    # Told when it first looks, so that it is certainly there.
+    heard = "import os, signal\ntime.sleep = lambda seconds: os.kill(os.getpid(), signal.SIGTERM)\n"
+    source = source.replace('if __name__ == "__main__":', f'{heard}if __name__ == "__main__":')
+    command = [sys.executable, "-c", source, "http://127.0.0.1:9/", "600", "600", str(tmp_path / "annotations")]
+    assert subprocess.run(command, timeout=30, check=False).returncode == 128 + signal.SIGTERM

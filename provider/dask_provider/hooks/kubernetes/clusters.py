@@ -270,16 +270,19 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
                 lease = await find(k, api.jobs(namespace, handle.name))
                 if lease is not None and lease["metadata"]["uid"] != handle.uid:
                     return True  # a new one of the name is there already
-                left = await left_of(k, namespace, handle.name)
+                now = time.monotonic()
+                speaks = now > min(say_at, until)
+                # The lease goes last: while it is there nobody need look for the rest.
+                left = await left_of(k, namespace, handle.name) if lease is None or speaks else []
                 if lease is None and not left:
                     return True
                 if lease is None:
                     await end_orphan(k, namespace, handle.name, left)
-                if time.monotonic() > min(say_at, until):  # a pod goes only when its node says so
-                    say_at = time.monotonic() + SAY_EVERY
+                if speaks:  # a pod goes only when its node says so
+                    say_at = now + SAY_EVERY
                     there = [*left, *([f"Job {handle.name}"] if lease else [])]
                     logger.info("cluster %s: still there: %s", handle.name, ", ".join(there))
-                if time.monotonic() > until:
+                if now > until:
                     if left and all(each.startswith("Dask") for each in left):
                         raise ClusterFailed(
                             f"all that cluster {handle.name} ran is gone; {' and '.join(left)} waits for the Dask "

@@ -40,11 +40,12 @@ def job_end(job: Seen | None, pod: Seen | None, runtime: Outcome | None = None) 
     :param pod: its pod as it was last seen, also if it is gone now.
     :param runtime: what the runtime reported, if it did: an exit status that it explains is left to it.
     """
-    ended, failed = _terminated(pod), condition(job, "Failed") or condition(job, "FailureTarget")
+    explained = runtime is not None and runtime.succeeded
+    ended, failed = _terminated(pod, explained), condition(job, "Failed") or condition(job, "FailureTarget")
     gone = job is None or "deletionTimestamp" in job["metadata"]
     code = None if ended is None else ended.get("exitCode")
     asked = "" if job is None else _asked_to_end(job)
-    if condition(job, "Complete") or (code == 0 and not (asked or failed or _taken_away(pod))):
+    if condition(job, "Complete") or (code == 0 and not (asked or failed or _taken_away(pod, explained))):
         return JobEnd("succeeded", "", 0)
     if not (ended or failed or gone):
         return None
@@ -63,11 +64,15 @@ def job_end(job: Seen | None, pod: Seen | None, runtime: Outcome | None = None) 
     return None  # its pod is being deleted: why, the Job will tell
 
 
-def _taken_away(pod: Seen | None) -> bool:
-    """Whether its container may have ended because it was told to: an exit code of 0 then says nothing."""
+def _taken_away(pod: Seen | None, explained: bool) -> bool:
+    """Whether its container may have ended because it was told to: an exit code of 0 then says nothing.
+
+    :param explained: the runtime has said that its program succeeded. Others are believed once the pod's phase says
+        it too, a second later.
+    """
     if pod is None:
         return False
-    succeeded = (pod.get("status") or {}).get("phase") == "Succeeded"
+    succeeded = explained or (pod.get("status") or {}).get("phase") == "Succeeded"
     return not succeeded or "deletionTimestamp" in pod["metadata"] or bool(_disrupted(pod))
 
 
@@ -128,12 +133,12 @@ def outcome(end: JobEnd, runtime: Outcome | None) -> Outcome:
     return worse(runtime, end.state, end.reason)
 
 
-def _terminated(pod: Seen | None) -> Seen | None:
-    """How the job's container ended, once its pod has."""
+def _terminated(pod: Seen | None, explained: bool) -> Seen | None:
+    """How the job's container ended, once its pod has, or once it ended as the runtime has said."""
     status = (pod or {}).get("status") or {}
-    if status.get("phase") not in ("Succeeded", "Failed"):
-        return None
+    over = status.get("phase") in ("Succeeded", "Failed")
     for container in status.get("containerStatuses") or []:
-        if found := (container.get("state") or {}).get("terminated"):
+        found = (container.get("state") or {}).get("terminated")
+        if found and (over or (explained and found.get("exitCode") == 0)):
             return dict(found)
     return None

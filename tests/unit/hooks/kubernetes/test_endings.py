@@ -35,6 +35,7 @@ def target(why: str) -> list[dict[str, str]]:
 
 FAILED = ("Failed", "BackoffLimitExceeded")
 TOO_LATE = ("FailureTarget", "DeadlineExceeded")
+ENDING = {**its_pod(ended(0))["status"], "phase": "Running"}
 SAID = Outcome("failed", reason="ValueError: no rows", exit_code=3)
 
 
@@ -44,6 +45,10 @@ SAID = Outcome("failed", reason="ValueError: no rows", exit_code=3)
         (the_job(), its_pod(), None, None, ""),
         (the_job(), None, None, None, ""),
         (the_job(), its_pod(ended(0)), None, "succeeded", ""),
+        # Its node says a second later that the pod is over: who has heard the job itself need not wait for that.
+        (the_job(), {**its_pod(ended(0)), "status": ENDING}, None, None, ""),
+        (the_job(), {**its_pod(ended(0)), "status": ENDING}, SAID, None, ""),
+        (the_job(), {**its_pod(ended(0)), "status": ENDING}, Outcome("succeeded"), "succeeded", ""),
         (the_job(("Complete", "")), None, None, "succeeded", ""),
         (the_job(), its_pod(ended(3)), None, "failed", "exit code 3"),
         (the_job(FAILED), its_pod(ended(3)), SAID, "failed", "no rows"),
