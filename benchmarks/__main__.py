@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import chain_overhead, import_cost, waiting
+from benchmarks import chain_overhead, import_cost, kubernetes_chain, kubernetes_files, kubernetes_waits, waiting
 
-BENCHMARKS = {module.NAME: module for module in (import_cost, chain_overhead, waiting)}
+MODULES = (import_cost, chain_overhead, waiting, kubernetes_chain, kubernetes_files, kubernetes_waits)
+BENCHMARKS = {module.NAME: module for module in MODULES}
 
 
 def main() -> None:

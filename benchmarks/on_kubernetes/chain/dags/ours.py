@@ -1,0 +1,30 @@
+"""Our side of the chain: waiting in the worker, as `deferrable=True` comes, and with every wait in the triggerer."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG
+from dask_provider.clusters import KubernetesCluster
+from dask_provider.operators import DaskJobOperator, DaskStoreResultsOperator
+from dask_provider.task_groups import dask_cluster
+
+FIELDS = json.loads(os.environ["BENCHMARK_FIELDS"])
+SCRIPT = Path(os.environ["BENCHMARK_SHARED"]) / "job.py"
+
+
+def defer_at_once(context: Any) -> None:
+    """Runs in the task's own process, just before the operator."""
+    os.environ["AIRFLOW__DASK__SYNC_SECONDS"] = "0"
+
+
+for mode, deferrable in (("running", False), ("deferrable", True), ("deferred", True)):
+    hooks = {"pre_execute": defer_at_once} if mode == "deferred" else {}
+    with DAG(f"ours-{mode}", schedule=None, params={"name": "", "results": ""}, default_args=hooks):
+        spec = KubernetesCluster(conn_id=f"ours_{mode}", **FIELDS)
+        with dask_cluster("etl", spec, deferrable=deferrable) as cluster:
+            run = DaskJobOperator(task_id="job", cluster=cluster, script=str(SCRIPT), deferrable=deferrable)
+        DaskStoreResultsOperator(task_id="store", source=run.output, destination="{{ params.results }}")

@@ -1,0 +1,1 @@
+"""What `kubernetes_files` runs: one job for each file, by both sides."""
