@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from dask_provider.clusters import kubernetes_fields as fields
 from dask_provider.clusters.base import LEAST_MEMORY, TemporaryClusterSpec
+from dask_provider.clusters.checks import check_list, check_mapping, check_text, each
 from dask_provider.errors import InvalidInput
 from dask_provider.units import is_template, parse_count
 
@@ -195,7 +196,7 @@ class KubernetesCluster(TemporaryClusterSpec):
             raise InvalidInput(self._field("conn_id"), self.conn_id, "the id of an Airflow connection")
         if self.image_pull_policy is not None:
             self._check_one_of("image_pull_policy", _PULL_POLICIES)
-        fields.each(fields.check_object_name, self._field("image_pull_secrets"), self.image_pull_secrets)
+        each(fields.check_object_name, self._field("image_pull_secrets"), self.image_pull_secrets)
         if self.run_as_user is not None:
             self._check("run_as_user", parse_count)
         fields.check_labels(self._field("annotations"), self.annotations, annotations=True)
@@ -222,17 +223,17 @@ class KubernetesCluster(TemporaryClusterSpec):
         fields.check_env_from(self._field("env_from"), self.env_from)
         mounts = self._field("volume_mounts"), self.volume_mounts
         fields.check_volumes(self._field("volumes"), self.volumes, *mounts, JOB_MOUNTS)
-        for item in fields.check_list(self._field("worker_args"), self.worker_args):
+        for item in check_list(self._field("worker_args"), self.worker_args):
             if not isinstance(item, str):
                 raise InvalidInput(self._field("worker_args"), item, "texts")
         self._check_packages()
 
     def _check_packages(self) -> None:
         name = self._field("packages")
-        for kind, packages in fields.check_mapping(name, self.packages).items():
+        for kind, packages in check_mapping(name, self.packages).items():
             if kind not in EXTRA:
                 raise InvalidInput(name, kind, f"the kinds {', '.join(EXTRA)}")
-            for package in fields.check_list(name, packages):
+            for package in check_list(name, packages):
                 plain = isinstance(package, str) and package and not re.search(r"\s", package)
                 if not plain and not is_template(package):
                     raise InvalidInput(name, package, 'names without blanks, one an entry: "scikit-learn", "optuna>=4"')
@@ -254,7 +255,7 @@ class KubernetesCluster(TemporaryClusterSpec):
             raise InvalidInput(self._field("dashboard_node_port"), self.node_port, "another port than node_port")
 
     def _check_manifest(self) -> None:
-        overrides = fields.check_mapping(self._field("manifest_overrides"), self.manifest_overrides)
+        overrides = check_mapping(self._field("manifest_overrides"), self.manifest_overrides)
         if not set(overrides) <= {"metadata", "spec"}:
             raise InvalidInput(self._field("manifest_overrides"), dict(overrides), "the keys metadata and spec")
         if self.manifest is None:
@@ -270,13 +271,13 @@ class KubernetesCluster(TemporaryClusterSpec):
     def _check_groups(self) -> None:
         name = self._field("worker_groups")
         seen = set()
-        for item in fields.check_list(name, self.worker_groups):
-            group = fields.check_mapping(name, item)
+        for item in check_list(name, self.worker_groups):
+            group = check_mapping(name, item)
             known = ("name", *_GROUP_FIELDS)
             if "name" not in group or "workers" not in group or not set(group) <= set(known):
                 raise InvalidInput(name, dict(group), f"name, workers, and any of {', '.join(known[2:])}")
             allowed = 'names of at most 12 of a-z, 0-9 and "-", each once; "default" are those of workers'
-            fields.check_text(name, group["name"], _GROUP_NAME, allowed)
+            check_text(name, group["name"], _GROUP_NAME, allowed)
             if group["name"] in seen:
                 raise InvalidInput(name, group["name"], allowed)
             seen.add(group["name"])
@@ -290,7 +291,7 @@ class KubernetesCluster(TemporaryClusterSpec):
     def _group(self, group: Mapping[str, Any]) -> KubernetesCluster:
         given = {_GROUP_FIELDS[name]: value for name, value in group.items() if name != "name"}
         if "env" in given:
-            given["env"] = {**self.env, **fields.check_mapping(self._field("worker_groups"), given["env"])}
+            given["env"] = {**self.env, **check_mapping(self._field("worker_groups"), given["env"])}
         if "worker_resources" in given:
             given.setdefault("memory", None)
         try:

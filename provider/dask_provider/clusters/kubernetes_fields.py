@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from dask_provider.clusters.checks import check_list, check_mapping, check_text
 from dask_provider.errors import InvalidInput
 from dask_provider.units import is_template
 
@@ -41,12 +42,6 @@ _REFERENCES = ("secretRef", "configMapRef")
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
-def check_text(field: str, value: object, pattern: re.Pattern[str], allowed: str) -> None:
-    """:raises InvalidInput: when the text is not what the pattern says."""
-    if not is_template(value) and not (isinstance(value, str) and pattern.fullmatch(value)):
-        raise InvalidInput(field, value, allowed)
-
-
 def check_name(field: str, value: object) -> None:
     """A namespace, volume or container: a DNS label."""
     check_text(field, value, _DNS_LABEL, 'a DNS label: at most 63 of a-z, 0-9 and "-", no "-" at either end')
@@ -60,20 +55,6 @@ def check_object_name(field: str, value: object) -> None:
 def check_image(field: str, value: object) -> None:
     """An image reference with its tag or digest."""
     check_text(field, value, _IMAGE, 'an image like "ghcr.io/acme/etl:1f3c2a9", its name in lower case')
-
-
-def check_mapping(field: str, value: object) -> Mapping[str, Any]:
-    """:raises InvalidInput: when it is no mapping of texts to anything."""
-    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise InvalidInput(field, value, "a mapping with text keys")
-    return value
-
-
-def check_list(field: str, value: object) -> Sequence[Any]:
-    """:raises InvalidInput: when it is no list."""
-    if not isinstance(value, list | tuple):
-        raise InvalidInput(field, value, "a list")
-    return value
 
 
 def check_labels(field: str, value: object, *, annotations: bool = False) -> None:
@@ -230,9 +211,3 @@ def _written(name: str, size: int | str) -> str:
     if name == "cpu":
         return f"{size}m" if size % 1000 else str(size // 1000)
     return memory_quantity(size) if _is_memory(name) else str(size)
-
-
-def each(check: Callable[[str, Any], None], field: str, value: object) -> None:
-    """Check every entry of a list."""
-    for item in check_list(field, value):
-        check(field, item)

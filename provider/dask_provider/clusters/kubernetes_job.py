@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from dask_provider.clusters import kubernetes_fields as fields
+from dask_provider.clusters.checks import check_list, check_mapping, each
 from dask_provider.clusters.kubernetes import DEFAULT_MEMORY, with_defaults
 from dask_provider.errors import InvalidInput
 from dask_provider.units import is_template, parse_seconds
@@ -68,17 +69,17 @@ class KubernetesJob:
         if policy is not None and policy not in _PULL_POLICIES and not is_template(policy):
             raise InvalidInput(_field("image_pull_policy"), policy, f"one of {', '.join(_PULL_POLICIES)}")
         for name in ("cmd", "arguments"):
-            for item in fields.check_list(_field(name), getattr(self, name)):
+            for item in check_list(_field(name), getattr(self, name)):
                 if not isinstance(item, str):
                     raise InvalidInput(_field(name), item, "a list of texts, one a word of the command line")
-        for key, value in fields.check_mapping(_field("env"), self.env).items():
+        for key, value in check_mapping(_field("env"), self.env).items():
             if not isinstance(value, str):
                 raise InvalidInput(_field("env"), {key: value}, "text values (quoted: 1 and true are no text)")
         self._check_pod()
         self._check_times()
 
     def _check_pod(self) -> None:
-        fields.each(fields.check_object_name, _field("image_pull_secrets"), self.image_pull_secrets)
+        each(fields.check_object_name, _field("image_pull_secrets"), self.image_pull_secrets)
         fields.check_env_from(_field("env_from"), self.env_from)
         fields.check_labels(_field("node_selector"), self.node_selector)
         fields.check_tolerations(_field("tolerations"), self.tolerations)
@@ -93,7 +94,7 @@ class KubernetesJob:
         fields.parse_resources(_field("job_resources"), self.job_resources)
 
     def _check_schema(self) -> None:
-        name, schema = _field("spec_schema"), fields.check_mapping(_field("spec_schema"), self.spec_schema)
+        name, schema = _field("spec_schema"), check_mapping(_field("spec_schema"), self.spec_schema)
         containers = schema.get("containers", [{}])
         if not isinstance(containers, list | tuple) or len(containers) != 1 or not isinstance(containers[0], Mapping):
             allowed = "one container; helpers beside it belong to initContainers, with restartPolicy: Always"
