@@ -45,7 +45,8 @@ class DataprocCluster(TemporaryClusterSpec):
     :param region: such as ``europe-west1``.
     :param zone: ``None``: Dataproc chooses one of the region with room.
     :param workers: worker machines: at least 2, or 1: then the master is all there is, and works itself.
-    :param secondary_workers: further, cheaper ones.
+    :param secondary_workers: further, cheaper ones. Dataproc makes them when it can, and takes them away: no job waits
+        for them, unless ``min_ready_workers`` says so.
     :param preemptibility: of the secondary workers: ``SPOT``, ``PREEMPTIBLE`` or ``NON_PREEMPTIBLE``.
     :param threads: threads of each Dask worker; ``None``: one for each virtual CPU.
     :param memory: memory of each Dask worker; ``None``: what the machine has.
@@ -83,7 +84,7 @@ class DataprocCluster(TemporaryClusterSpec):
     place: ClassVar[str] = "dataproc"
     hook: ClassVar[str] = "dask_provider.hooks.dataproc:DataprocHook"
 
-    ready_timeout: float | str | timedelta = 900
+    ready_timeout: float | str | timedelta = 1800
     conn_id: str = "google_cloud_default"
     project_id: str | None = None
     region: str
@@ -169,7 +170,7 @@ class DataprocCluster(TemporaryClusterSpec):
     def ready_workers(self) -> int:
         if self.min_ready_workers is not None:
             return super().ready_workers
-        return self.worker_range[0] + self.secondary_count
+        return self.worker_range[0]  # Dataproc makes secondary ones when it can, also after the cluster is there
 
     @property
     def most_workers(self) -> int:
@@ -259,6 +260,11 @@ class DataprocCluster(TemporaryClusterSpec):
         if self.packages and self.dask in ("image", "google"):
             allowed = f"none with dask={self.dask!r}: nothing is installed then"
             raise InvalidInput(self._field("packages"), self.packages, allowed)
+        if self.dask == "google":
+            for name in ("threads", "memory", "env"):
+                if getattr(self, name):
+                    allowed = "nothing with dask='google': its script starts workers as it likes"
+                    raise InvalidInput(self._field(name), getattr(self, name), allowed)
         fields.check_scripts(self._field("initialization_actions"), self.initialization_actions)
         for key, text in check_mapping(self._field("metadata"), self.metadata).items():
             if _OUR_METADATA.fullmatch(key) or not isinstance(text, str):

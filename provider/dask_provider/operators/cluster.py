@@ -61,17 +61,22 @@ async def start_cluster(
     ends = f", ends at the latest {handle.expires}" if handle.expires else ""
     log.info("cluster %s on %s, uid %s%s", handle.name, handle.place, handle.uid, ends)
     if step.ended:
-        await hook.delete(handle, "its step was ended", attempt=handle.attempt)
+        await remove(hook, handle, "its step was ended", log)
         raise ClusterFailed("the step was ended while its cluster was being made")
     try:
         return await step.first(until_ready(hook, handle, log), spec.place), handle
     except ClusterFailed:
-        try:
-            await hook.delete(handle, "it did not become ready", attempt=handle.attempt)
-            await hook.wait_gone(handle, GONE_WITHIN)
-        except Exception:  # the first error counts
-            log.warning("cluster %s is left to its lease", handle.name, exc_info=True)
+        await remove(hook, handle, "it did not become ready", log)
         raise
+
+
+async def remove(hook: ClusterHook[Any], handle: ClusterHandle, why: str, log: Any) -> None:
+    """Delete what was made in vain, and stay until nothing of it is left; the error that led here counts."""
+    try:
+        if await hook.delete(handle, why, attempt=handle.attempt) == "deleting":
+            await hook.wait_gone(handle, GONE_WITHIN)
+    except Exception:
+        log.warning("cluster %s is left to its lease", handle.name, exc_info=True)
 
 
 def dashboard(handle: ClusterHandle) -> str:
@@ -126,7 +131,8 @@ class DaskCreateClusterOperator(DaskOperator):
         """Back from the triggerer."""
         self._check_event(event)
         if "failed" in event:
-            run_aside(self._end(run_over=False))
+            handle = ClusterHandle.from_dict(cluster)
+            run_aside(remove(hook_of(handle.place), handle, "it did not become ready", self.log))
             raise ClusterFailed(event["failed"])
         return self._done(ClusterHandle.from_dict(event["cluster"]))
 

@@ -16,7 +16,7 @@ from dask_provider.joblog import failure_text
 from dask_provider.jobs import Bundle, Job, make_bundle, staged
 from dask_provider.links import DaskDashboardLink, DaskReportLink, DaskResultsLink
 from dask_provider.operators.ahead import check_ahead, known_ahead
-from dask_provider.operators.cluster import dashboard, plan_of, start_cluster
+from dask_provider.operators.cluster import dashboard, plan_of, remove, start_cluster
 from dask_provider.operators.following import FollowingOperator
 from dask_provider.operators.sources import pickle_call, read_files, read_script
 from dask_provider.outcomes import Outcome
@@ -124,7 +124,8 @@ class DaskJobOperator(FollowingOperator):
         """Back from waiting for the cluster of this task alone."""
         self._check_event(event)
         if "failed" in event:
-            run_aside(self._end(run_over=False))
+            handle = ClusterHandle.from_dict(cluster)
+            run_aside(remove(hook_of(handle.place), handle, "it did not become ready", self.log))
             raise ClusterFailed(event["failed"])
         return self._run(ClusterHandle.from_dict(event["cluster"]), self._bundle())
 

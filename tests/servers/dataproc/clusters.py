@@ -56,6 +56,10 @@ async def create(world: World, call: Call) -> dict[str, Any]:
     cluster.cluster_uuid = str(uuid.uuid4())
     instances.fill(cluster, call.project, call.region)
     instances.check_quota(world, entry)
+    if (lifecycle := cluster.config.lifecycle_config).HasField("auto_delete_ttl"):
+        # Dataproc answers with the moment at which this ends.
+        end = entry.submitted + messages.seconds(lifecycle.auto_delete_ttl)
+        lifecycle.auto_delete_time.CopyFrom(messages.timestamp(end))
     messages.enter(cluster, ClusterStatus, "CREATING")
     return _begun(world, call, entry, "CREATE")
 

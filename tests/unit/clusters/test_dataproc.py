@@ -39,6 +39,7 @@ REFUSED = [
     ("dask", {"dask": "conda"}, "pypi"),
     ("packages", {"packages": ["dask-ml"]}, "pinned"),
     ("packages", {"packages": ["dask-ml==2025.1.0"], "dask": "image"}, "nothing is installed"),
+    ("env", {"env": {"A": "1"}, "dask": "google"}, "starts workers as it likes"),
     ("initialization_actions", {"initialization_actions": ["setup.sh"]}, "gs://"),
     ("setup_timeout", {"setup_timeout": "ten minutes"}, "seconds above zero"),
     ("idle_timeout", {"idle_timeout": "1 min"}, "5 min to 14 days"),
@@ -103,8 +104,8 @@ def test_templates_are_checked_once_they_are_rendered() -> None:
     [
         ({}, (2, 2), 4),
         ({"workers": 1, "worker": "e2-standard-2"}, (1, 1), 2),
-        ({"workers": 10, "secondary_workers": "3", "threads": 2}, (13, 13), 2),
-        ({"secondary_workers": 8, "worker": "n2-custom-6-24576"}, (10, 10), 6),
+        ({"workers": 10, "secondary_workers": "3", "threads": 2}, (10, 13), 2),
+        ({"secondary_workers": 8, "worker": "n2-custom-6-24576"}, (2, 10), 6),
         ({"worker": {"machine_type": "c3-standard-8-lssd"}, "min_ready_workers": 0}, (0, 2), 8),
     ],
 )

@@ -54,6 +54,7 @@ class Access:
 
         :param fresh: the server did not take the last one.
         :raises NoCredentials: when Google gives none.
+        :raises ConnectionError: when it does not answer.
         """
         if self.credentials is None:
             return None
@@ -72,6 +73,8 @@ class Access:
                 return
             try:
                 self.credentials.refresh(google.auth.transport.urllib3.Request(urllib3.PoolManager()))  # type: ignore[no-untyped-call]
+            except google.auth.exceptions.TransportError as error:
+                raise ConnectionError(f"{self.source}: nobody who gives tokens answers: {error}") from None
             except google.auth.exceptions.GoogleAuthError as error:
                 raise NoCredentials(f"{self.source}: Google gives no token: {error.args[0]}") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from importlib import metadata
 from typing import Any
 
 from dask_provider.clusters.dataproc import DataprocCluster
+from dask_provider.clusters.dataproc_fields import IDLE_SPAN
 from dask_provider.errors import ClusterFailed, ClusterGone, InvalidInput
 from dask_provider.handles import ClusterHandle
 from dask_provider.hooks.base import ClusterHook, Readiness, SpecChanged
@@ -30,6 +32,8 @@ LOOK_EVERY = 2.0
 OVER = ("DELETING", "ERROR", "STOPPING", "STOPPED")
 SCHEDULER_PORT = 8786
 
+logger = logging.getLogger(__name__)
+
 
 class ClustersHook(ClusterHook[DataprocCluster]):
     """All that concerns clusters; jobs are added in :mod:`dask_provider.hooks.dataproc.jobs`."""
@@ -39,7 +43,9 @@ class ClustersHook(ClusterHook[DataprocCluster]):
     def plan(self, spec: DataprocCluster, owner: Owner) -> dict[str, Any]:
         project_id = spec.project_id or "(of the connection)"
         where = {name: f"(staged)/{name}.sh" for name in ("nfs", "dask")}
-        request = requests.cluster_request(spec, owner, 1, project_id=project_id, scripts=where, versions=versions())
+        request = requests.cluster_request(
+            spec, owner, 1, project_id=project_id, scripts=where, bucket="(of the staging)", versions=versions()
+        )
         shown = request["config"]["gceClusterConfig"]["metadata"]
         if "dask-env" in shown:
             shown["dask-env"] = "\n".join(f"{name}=***" for name in sorted(spec.env))
@@ -52,11 +58,12 @@ class ClustersHook(ClusterHook[DataprocCluster]):
         access = await access_of(spec.conn_id)
         async with Client(access, project_of(spec, access), spec.region) as client:
             try:
-                while (made := await self._made(client, spec, owner, attempt)) is None:
-                    pass  # somebody else has just made one of the name: whose it is will be seen
+                while True:
+                    if (made := await self._made(client, spec, owner, attempt)) is not None:
+                        return made
+                    await asyncio.sleep(LOOK_EVERY)  # somebody has just made one of the name: whose it is will be seen
             except ApiError as error:
                 raise failures.refused(spec, error) from None
-        return made
 
     async def _made(self, client: Client, spec: DataprocCluster, owner: Owner, attempt: int) -> ClusterHandle | None:
         if (found := await self._adopt(client, spec, owner, attempt)) is not None:
@@ -68,6 +75,7 @@ class ClustersHook(ClusterHook[DataprocCluster]):
             attempt,
             project_id=client.project_id,
             scripts=await scripts.staged(client, spec),
+            bucket=storage.bucket(),
             versions=versions(),
         )
         query = {"requestId": str(uuid.uuid4())}  # the same for all tries of this call
@@ -121,6 +129,7 @@ class ClustersHook(ClusterHook[DataprocCluster]):
         until, said = datetime.fromisoformat(handle.created).timestamp() + handle.ready_timeout, ""
         async with self._open(handle) as client:
             while True:
+                client.patience = max(60.0, until - time.time())  # an outage is waited out
                 found = await self._check(client, handle)
                 state = found["status"]["state"]
                 if state in ("RUNNING", "UPDATING"):
@@ -179,15 +188,19 @@ class ClustersHook(ClusterHook[DataprocCluster]):
             found = await _get(client, handle.name)
             if found is None or found["clusterUuid"] != handle.uid or found["status"]["state"] != "RUNNING":
                 return
-            lifecycle = found["config"]["lifecycleConfig"]
-            idle = float(lifecycle["idleDeleteTtl"].removesuffix("s"))
+            lifecycle = found["config"].get("lifecycleConfig") or {}
+            idle = float(lifecycle.get("idleDeleteTtl", "inf").removesuffix("s"))
             if (began := lifecycle.get("idleStartTime")) is not None:
                 seconds += time.time() - _timestamp(began)
             if seconds <= idle:
                 return
             query = {"updateMask": "config.lifecycle_config.idle_delete_ttl", "requestId": str(uuid.uuid4())}
-            body = {"config": {"lifecycleConfig": {"idleDeleteTtl": requests.duration(round(seconds))}}}
-            await client.call("PATCH", client.clusters(handle.name), query=query, body=body)
+            longest = min(round(seconds), IDLE_SPAN[1])
+            body = {"config": {"lifecycleConfig": {"idleDeleteTtl": requests.duration(longest)}}}
+            try:
+                await client.call("PATCH", client.clusters(handle.name), query=query, body=body)
+            except ApiError as error:  # a job that failed says why; this must not hide it
+                logger.warning("cluster %s: its idle time cannot be extended: %s", handle.name, error)
 
     # --- the end ---
 
@@ -304,8 +317,6 @@ def _handle(conn_id: str, client: Client, found: Object, operation: str | None =
     assert owner is not None
     history = [*found.get("statusHistory", ()), found["status"]]
     created = min(each["stateStartTime"] for each in history)
-    lifetime = timedelta(seconds=float(config["lifecycleConfig"]["autoDeleteTtl"].removesuffix("s")))
-    expires = datetime.fromisoformat(_iso(created)) + lifetime
     known = json.loads(config["gceClusterConfig"]["metadata"][requests.HANDLE])
     return ClusterHandle(
         place="dataproc",
@@ -318,7 +329,7 @@ def _handle(conn_id: str, client: Client, found: Object, operation: str | None =
         scheduler_address=f"tcp://{found['clusterName']}-m:{SCHEDULER_PORT}",
         dashboard_url=failures.dashboard(found),
         created=_iso(created),
-        expires=expires.isoformat(timespec="seconds"),
+        expires=_expires(config.get("lifecycleConfig") or {}, created),
         attempt=attempt_of(found),
         details={
             "conn_id": conn_id,
@@ -328,6 +339,17 @@ def _handle(conn_id: str, client: Client, found: Object, operation: str | None =
             "idle_timeout": known["idle_timeout"],
         },
     )
+
+
+def _expires(lifecycle: Object, created: str) -> str | None:
+    """When it is too old. Dataproc tells a moment, also where it was given a time to live."""
+    if (moment := lifecycle.get("autoDeleteTime")) is not None:
+        expires = datetime.fromisoformat(_iso(moment))
+    elif (lifetime := lifecycle.get("autoDeleteTtl")) is not None:
+        expires = datetime.fromisoformat(_iso(created)) + timedelta(seconds=float(lifetime.removesuffix("s")))
+    else:
+        return None
+    return expires.isoformat(timespec="seconds")
 
 
 def _why_gone(handle: ClusterHandle) -> str:

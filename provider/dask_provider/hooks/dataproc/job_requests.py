@@ -23,8 +23,10 @@ Object = dict[str, Any]
 #: labels of a job
 INSTANCE, OWNER, SPEC = "dask-provider-instance", "dask-provider-owner", "dask-provider-spec"
 ATTEMPT, STARTED = "dask-provider-attempt", "dask-provider-started"
-#: value of a label of a job that a later try has ended, or whose own task has
-ENDING = "dask-provider-ending"
+#: parts of a second; a power of two, so that a start comes back as it was: no try may seem to overtake itself
+TICKS = 2**22
+#: label of a job that its own task has ended (:data:`CANCELLED`), or that a later try has put aside
+ENDING, CANCELLED, SUPERSEDED = "dask-provider-ending", "cancelled", "superseded"
 #: bytes of a job's files; all of them are one Python file
 MOST_BYTES = 64 * 2**20
 
@@ -63,14 +65,14 @@ def job_request(
 
 
 def attempt_labels(attempt: Attempt) -> dict[str, str]:
-    """Whose a job is now; the start in milliseconds, as labels know no point."""
-    return {ATTEMPT: str(attempt.number), STARTED: str(round(attempt.started * 1000))}
+    """Whose a job is now; the start as a whole number, as labels know no point."""
+    return {ATTEMPT: str(attempt.number), STARTED: str(int(attempt.started * TICKS))}
 
 
 def attempt_of(job: Object) -> tuple[int, float]:
     """Number and start of the try that has a job."""
     labels = job.get("labels") or {}
-    return int(labels.get(ATTEMPT) or 0), int(labels.get(STARTED) or 0) / 1000
+    return int(labels.get(ATTEMPT) or 0), int(labels.get(STARTED) or 0) / TICKS
 
 
 def owned_by(job: Object, owner: Owner) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -20,6 +21,8 @@ from dask_provider.hooks.dataproc.following import follow
 from dask_provider.jobs import Bundle, staged
 from dask_provider.owner import Attempt, Owner
 
+#: seconds in which a job must be in a state that can be cancelled
+CANCELLED_WITHIN = 3.0
 #: seconds that an older job has to end
 ENDED_WITHIN = 90.0
 
@@ -30,7 +33,7 @@ class DataprocHook(ClustersHook):
     async def submit(self, handle: ClusterHandle, bundle: Bundle, attempt: Attempt) -> JobHandle:
         job_id = bundle.job_id(attempt.number)
         async with self._open(handle) as client:
-            adopted = await self._take_over(client, bundle, attempt, job_id)
+            adopted = await self._take_over(client, handle, bundle, attempt, job_id)
             if adopted is not None:
                 return _job_handle(handle, bundle.owner, adopted, adopted=True)
             found = await self._check(client, handle)
@@ -48,14 +51,16 @@ class DataprocHook(ClustersHook):
             try:
                 made = await client.call("POST", f"{client.jobs()}:submit", body=request)
             except ApiError as error:
-                if error.reason == "ALREADY_EXISTS":  # another process of this try was here
+                if error.reason == "ALREADY_EXISTS":
                     made = await client.get(client.jobs(job_id))
+                    if not _same(made, bundle, attempt):
+                        raise ClusterFailed(f"there is a job {job_id} at Dataproc that is not this try's") from None
                 elif error.reason in ("NOT_FOUND", "FAILED_PRECONDITION"):
                     await self._check(client, handle)
                     raise ClusterGone(f"cluster {handle.name} takes no job: {error}") from None
                 else:
                     raise ClusterFailed(f"Dataproc does not take job {job_id}: {error}") from None
-            await self._settle(client, bundle.owner, attempt, made)
+            await self._settle(client, handle, bundle.owner, attempt, made)
         return _job_handle(handle, bundle.owner, made)
 
     async def _stage(self, client: Client, handle: ClusterHandle, bundle: Bundle, job_id: str, cluster: Object) -> str:
@@ -77,27 +82,32 @@ class DataprocHook(ClustersHook):
         await storage.write(client, uri, content)
         return uri
 
-    async def _take_over(self, client: Client, bundle: Bundle, attempt: Attempt, job_id: str) -> Object | None:
+    async def _take_over(
+        self, client: Client, handle: ClusterHandle, bundle: Bundle, attempt: Attempt, job_id: str
+    ) -> Object | None:
         """Adopt the job of an earlier try, or end all of them: at no time do two of one owner run.
 
         :raises Overtaken: when one belongs to a newer try; all are left as they are.
         """
-        found = await jobs_of(client, bundle.owner)
+        found = await jobs_of(client, handle, bundle.owner, superseded=True)
         for old in found:
             _check_newest(old, attempt)
         for old in found:
-            if _number(old) >= attempt.since and not attempt.fresh and _can_adopt(old, bundle.spec_hash):
+            may_adopt = _number(old) >= attempt.since and not attempt.fresh
+            if may_adopt and _can_adopt(old, bundle.spec_hash):
                 return await _note(client, old, job_requests.attempt_labels(attempt))
             # A name is Dataproc's for as long as it remembers the job: a run that was made anew counts from 1 again.
             await _end(client, old, forget=_id(old) == job_id)
         return None
 
-    async def _settle(self, client: Client, owner: Owner, attempt: Attempt, made: Object) -> None:
+    async def _settle(
+        self, client: Client, handle: ClusterHandle, owner: Owner, attempt: Attempt, made: Object
+    ) -> None:
         """Another try may have looked before this job was there, and made its own: one of the two sees the other now.
 
         :raises Overtaken: when that one is newer; this one is ended.
         """
-        for other in [job for job in await jobs_of(client, owner) if _id(job) != _id(made)]:
+        for other in [job for job in await jobs_of(client, handle, owner) if _id(job) != _id(made)]:
             try:
                 _check_newest(other, attempt)
             except Overtaken:
@@ -107,7 +117,7 @@ class DataprocHook(ClustersHook):
 
     async def find_job(self, handle: ClusterHandle, owner: Owner) -> JobHandle | None:
         async with self._open(handle) as client:
-            jobs = await jobs_of(client, owner)
+            jobs = await jobs_of(client, handle, owner)
         return _job_handle(handle, owner, jobs[0]) if jobs else None
 
     async def cancel(self, job: JobHandle) -> str:
@@ -117,25 +127,47 @@ class DataprocHook(ClustersHook):
                 return "already over"
             if job_requests.attempt_of(found) != (job.attempt, job.started):
                 return TAKEN_OVER
-            await _note(client, found, {job_requests.ENDING: "cancelled"})
-            await _cancel(client, found)
+            await _note(client, found, {job_requests.ENDING: job_requests.CANCELLED})
+            until = time.monotonic() + CANCELLED_WITHIN
+            while not await _cancel(client, found):  # one that is just starting cannot be: a moment later it can
+                now = await _get(client, job.job_id)
+                if now is None or now.get("done"):
+                    break
+                if time.monotonic() > until:
+                    raise ClusterFailed(f"Dataproc does not cancel job {job.job_id} in state {now['status']['state']}")
+                await asyncio.sleep(0.3)
             return "cancelled"
 
     async def watch(self, job: JobHandle, *, position: int, eager: bool) -> AsyncIterator[News]:
-        async with _client_of(job) as client, contextlib.aclosing(follow(client, job.job_id, position, eager)) as found:
-            async for news in found:
-                yield news
+        async with _client_of(job) as client:
+            client.patience = math.inf  # an outage ends no wait: who waits has a deadline
+            async with contextlib.aclosing(follow(client, job.job_id, position, eager)) as found:
+                async for news in found:
+                    yield news
 
 
 # --- the jobs of an owner ---
 
 
-async def jobs_of(client: Client, owner: Owner) -> list[Object]:
-    """Those that count, newest first: not those that a later try has ended."""
-    wanted = {"filter": f"labels.{job_requests.OWNER} = {owner.name}"}
+async def jobs_of(client: Client, handle: ClusterHandle, owner: Owner, *, superseded: bool = False) -> list[Object]:
+    """Those that count, newest first. Dataproc keeps jobs for long after their cluster.
+
+    :param superseded: also those that a later try has put aside.
+    """
+    wanted = {"clusterName": handle.name, "filter": f"labels.{job_requests.OWNER} = {owner.name}"}
     found = await client.list(client.jobs(), "jobs", wanted)
-    ours = [job for job in found if job_requests.owned_by(job, owner)]
-    return sorted(ours, key=_number, reverse=True)
+    ours = [job for job in found if job_requests.owned_by(job, owner) and (superseded or not _superseded(job))]
+    return sorted(ours, key=lambda job: job_requests.attempt_of(job)[1], reverse=True)
+
+
+def _superseded(job: Object) -> bool:
+    return bool((job.get("labels") or {}).get(job_requests.ENDING) == job_requests.SUPERSEDED)
+
+
+def _same(job: Object, bundle: Bundle, attempt: Attempt) -> bool:
+    """Whether another process of this very try has submitted it."""
+    mine = job_requests.attempt_labels(attempt) | {job_requests.SPEC: bundle.spec_hash}
+    return mine.items() <= (job.get("labels") or {}).items()
 
 
 def _id(job: Object) -> str:
@@ -178,33 +210,39 @@ async def _note(client: Client, job: Object, labels: Mapping[str, str]) -> Objec
     return await client.call("PATCH", client.jobs(_id(job)), query=query, body={"labels": wanted})
 
 
-async def _cancel(client: Client, job: Object) -> None:
-    """Ask it to end; one that is over by now is fine."""
+async def _cancel(client: Client, job: Object) -> bool:
+    """Ask it to end. ``False``: it is over, or between two states in which Dataproc cancels nothing."""
     try:
         await client.call("POST", f"{client.jobs(_id(job))}:cancel", body={})
     except ApiError as error:
         if error.reason not in ("FAILED_PRECONDITION", "NOT_FOUND"):
             raise
+        return False
+    return True
 
 
 async def _end(client: Client, job: Object, *, forget: bool) -> None:
-    """End what may still run of an older job, and wait for it.
+    """Put an older job aside, end what may still run of it, and wait for that.
 
     :param forget: whether its name is needed.
     """
     until = time.monotonic() + ENDED_WITHIN
+    if not _superseded(job):
+        job = await _note(client, job, {job_requests.ENDING: job_requests.SUPERSEDED})
     found: Object | None = job
     while found is not None and not found.get("done"):
-        if job_requests.ENDING not in (found.get("labels") or {}):
-            await _note(client, found, {job_requests.ENDING: "superseded"})
+        if not found["status"]["state"].startswith("CANCEL"):
             await _cancel(client, found)
         if time.monotonic() > until:
             raise ClusterFailed(f"job {_id(job)} of an earlier try does not end within {ENDED_WITHIN:.0f} s")
         await asyncio.sleep(0.5)
         found = await _get(client, _id(job))
     if forget and found is not None:
-        with contextlib.suppress(ApiError):
+        try:
             await client.call("DELETE", client.jobs(_id(job)))
+        except ApiError as error:
+            if error.status != 404:
+                raise
 
 
 def _of_user(cluster: Object) -> dict[str, str]:

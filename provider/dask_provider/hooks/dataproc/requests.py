@@ -12,6 +12,7 @@ from typing import Any
 
 from dask_provider.clusters.dataproc import DataprocCluster
 from dask_provider.clusters.dataproc_fields import Machines
+from dask_provider.errors import InvalidInput
 from dask_provider.owner import Owner
 
 Object = dict[str, Any]
@@ -24,6 +25,8 @@ OWNER = "dask-provider-owner"
 HANDLE = "dask-provider-handle"
 #: Google's own initialization action
 PUBLIC_ACTION = "gs://goog-dataproc-initialization-actions-{region}/dask/dask.sh"
+#: labels of a cluster: Dataproc takes 32 on a job, which has the user's and six of ours
+MOST_LABELS = 29
 GOOGLES_PYTHON = "/opt/conda/miniconda3/envs/dask/bin/python"
 OUR_PYTHON = "/opt/dask/bin/python"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -36,21 +39,49 @@ def cluster_request(
     *,
     project_id: str,
     scripts: Mapping[str, str],
+    bucket: str,
     versions: Mapping[str, str],
 ) -> Object:
     """The body of ``clusters.create``.
 
     :param scripts: URIs of our own initialization actions, ``nfs`` and ``dask``, as far as the spec needs them.
+    :param bucket: for Dataproc's own files, such as the output of jobs, unless the spec names one: Airflow reads it.
     :param versions: of ``dask`` and ``gcsfs``, by which jobs leave their results, on the machines.
     """
     wanted: Object = {
         "projectId": project_id,
         "clusterName": owner.name,
         "labels": {**spec.labels, **labels(owner, attempt), SPEC: spec.hash()},
-        "config": _config(spec, owner, scripts, versions),
+        "config": {
+            "configBucket": spec.staging_bucket or bucket,
+            "tempBucket": spec.temp_bucket or spec.staging_bucket or bucket,
+            **_config(spec, owner, scripts, versions),
+        },
     }
     request: Object = without_nothing(merged(wanted, spec.cluster_config_overrides))
+    _check_ours(wanted, request)
     return request
+
+
+def _check_ours(wanted: Object, request: Object) -> None:
+    """:raises InvalidInput: when the user's overrides remove what ends the cluster, or says whose it is."""
+    field, allowed = "DataprocCluster.cluster_config_overrides", "other changes: without this nobody ends the cluster"
+    config = request.get("config") or {}
+    lifecycle = config.get("lifecycleConfig") or {}
+    for name in ("idleDeleteTtl", "autoDeleteTtl"):
+        if not (lifecycle.get(name) or (name == "autoDeleteTtl" and lifecycle.get("autoDeleteTime"))):
+            raise InvalidInput(field, f"no config.lifecycleConfig.{name}", allowed)
+    found = (config.get("gceClusterConfig") or {}).get("metadata") or {}
+    meant = wanted["config"]["gceClusterConfig"]["metadata"]
+    for name in (OWNER, HANDLE):
+        if found.get(name) != meant[name]:
+            raise InvalidInput(field, f"another metadata {name}", allowed)
+    given = request.get("labels") or {}
+    for name in (INSTANCE, ATTEMPT, SPEC):
+        if given.get(name) != wanted["labels"][name]:
+            raise InvalidInput(field, f"another label {name}", allowed)
+    if len(given) > MOST_LABELS:
+        raise InvalidInput("DataprocCluster.labels", sorted(given), f"at most {MOST_LABELS - 3} labels of yours")
 
 
 def labels(owner: Owner, attempt: int) -> dict[str, str]:
@@ -68,8 +99,6 @@ def _config(spec: DataprocCluster, owner: Owner, scripts: Mapping[str, str], ver
         {} if spec.single_node else {"numInstances": spec.worker_range[0], **_machines(spec, spec.worker_machines)}
     )
     config: Object = {
-        "configBucket": spec.staging_bucket,
-        "tempBucket": spec.temp_bucket or spec.staging_bucket,
         "gceClusterConfig": _network(spec) | {"metadata": metadata(spec, owner, versions)},
         "masterConfig": {"numInstances": 1, **_machines(spec, spec.master_machines)},
         "workerConfig": workers,
@@ -156,6 +185,8 @@ def metadata(spec: DataprocCluster, owner: Owner, versions: Mapping[str, str]) -
         "dask-packages": " ".join([f"gcsfs=={versions['gcsfs']}", *spec.packages]) if installs else None,
         "dask-worker-threads": spec.thread_count,
         "dask-worker-memory": None if memory is None else f"{memory}B",
+        # Workers wait for the scheduler, whose machine may have more to do first.
+        "dask-timeout": int(spec.setup_seconds * 0.8),
         "dask-worker-on-master": str(spec.single_node).lower(),
         "dask-env": env,
     }
@@ -167,8 +198,9 @@ def metadata(spec: DataprocCluster, owner: Owner, versions: Mapping[str, str]) -
 def runs_googles_action(cluster: Mapping[str, Any]) -> bool:
     """Whether Dask comes from Google's initialization action and not from ours."""
     actions = cluster["config"].get("initializationActions") or ()
-    prefix = PUBLIC_ACTION.partition("{")[0]
-    return any(str(action["executableFile"]).startswith(prefix) for action in actions)
+    begin, end = PUBLIC_ACTION.split("{region}")
+    uris = [str(action["executableFile"]) for action in actions]
+    return any(uri.startswith(begin) and uri.endswith(end) for uri in uris)
 
 
 def python(cluster: Mapping[str, Any]) -> str:

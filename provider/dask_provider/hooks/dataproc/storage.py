@@ -38,6 +38,11 @@ def staging() -> str:
     return prefix
 
 
+def bucket() -> str:
+    """The bucket of :func:`staging`, which Airflow reads."""
+    return _parts(staging())[0]
+
+
 async def write(client: Client, uri: str, content: bytes) -> None:
     """Make the object; one that is there already has the same content, as its name says so."""
     bucket, name = _parts(uri)

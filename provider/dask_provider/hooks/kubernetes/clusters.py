@@ -143,8 +143,8 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
             until = time.time() + ADOPTED
         cause: causes.Cause | None = None
         async with self._open(handle) as k:
-            k.patience = max(k.patience, until - time.time())  # an outage of the API server is waited out, as for jobs
             while True:
+                k.patience = max(30.0, until - time.time())  # an outage of the API server is waited out, as for jobs
                 workers = await workers_of(k, handle)
                 if workers is not None and workers >= handle.min_workers:
                     yield Readiness(f"{workers} workers joined", handle, ready=True)
@@ -265,8 +265,8 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
         namespace, until = handle.details["namespace"], time.monotonic() + seconds
         say_at = time.monotonic() + SAY_EVERY
         async with self._open(handle) as k:
-            k.patience = max(k.patience, seconds)
             while True:
+                k.patience = max(30.0, until - time.monotonic())
                 lease = await find(k, api.jobs(namespace, handle.name))
                 if lease is not None and lease["metadata"]["uid"] != handle.uid:
                     return True  # a new one of the name is there already

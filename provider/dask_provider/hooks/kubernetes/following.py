@@ -243,9 +243,12 @@ class _Follower:
         return causes.not_running(self._job, self._pod, events["items"])
 
     async def _give_up(self) -> None:
-        """A pod that cannot start is not left to wait."""
+        """A pod that cannot start is not left to wait, and no later try adopts its Job."""
+        assert self._job is not None
+        body = {"metadata": {"annotations": {"dask-provider/ending": "true"}}, "spec": {"activeDeadlineSeconds": 1}}
         with contextlib.suppress(ApiError):
-            await self._k.patch(api.jobs(self._namespace, self._job_id), {"spec": {"activeDeadlineSeconds": 1}})
+            path, uid = api.jobs(self._namespace, self._job_id), self._job["metadata"]["uid"]
+            await self._k.patch(path, body, uid=uid)
 
 
 def parse(line: str) -> dict[str, Any] | None:

@@ -146,8 +146,7 @@ async def take_over(
     for old in found:
         needed = name_of(old) == job_id  # a run that was deleted and made anew counts its tries from 1 again
         if note(old, "superseded") is not None:
-            if needed:
-                await _end(k, old, gone=True)
+            await _end(k, old, gone=needed)  # whoever began that may not have come to its end
             continue
         may_adopt = _number(old) >= attempt.since and not attempt.fresh
         if may_adopt and await _can_adopt(k, old, spec_hash):
@@ -237,6 +236,10 @@ async def _adopt(k: Client, job: Object, attempt: Attempt) -> Object:
 async def _ask_to_end(k: Client, job: Object, why: str) -> None:
     """Kubernetes ends its pod with SIGTERM; the Job itself, and what it says, stays."""
     meta = job["metadata"]
+    if job["spec"].get("suspend"):  # no deadline counts for it: it would wait for ever, and has nothing to say
+        path, version = api.jobs(meta["namespace"], meta["name"]), meta["resourceVersion"]
+        await k.delete(path, uid=meta["uid"], resource_version=version, propagation="Background")
+        return
     body = {"metadata": {"annotations": {f"dask-provider/{why}": "true"}}, "spec": {"activeDeadlineSeconds": 1}}
     await k.patch(api.jobs(meta["namespace"], meta["name"]), body, resource_version=meta["resourceVersion"])
 

@@ -118,7 +118,7 @@ def shortages(quotas: Iterable[Mapping[str, Any]], kinds: Sequence[tuple[str, in
             wanted = [(kind, number, each[counted]) for kind, number, each in kinds if number and counted in each]
             asked, hard = sum((number * each for _, number, each in wanted), Decimal(0)), quantity(most)
             left = hard - quantity((status.get("used") or {}).get(name, "0"))
-            if asked <= left:
+            if not wanted or asked <= left:
                 continue
             shares = " + ".join(
                 f"{kind} {f'{number} x ' if number > 1 else ''}{_text(name, each)}" for kind, number, each in wanted

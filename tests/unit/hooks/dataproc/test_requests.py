@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from dask_provider.clusters.dataproc import DataprocCluster
 from dask_provider.clusters.dataproc_fields import Machines, NfsMount
-from dask_provider.hooks.dataproc.requests import cluster_request, duration, python
+from dask_provider.errors import InvalidInput
+from dask_provider.hooks.dataproc.requests import PUBLIC_ACTION, cluster_request, duration, python
 from dask_provider.owner import Owner
 
 OWNER = Owner("prod", "flights", "manual__2026-11-01", "etl")
@@ -16,7 +18,8 @@ VERSIONS = {"dask": "2026.8.0", "gcsfs": "2026.10.1"}
 
 
 def request(spec: DataprocCluster) -> dict[str, Any]:
-    return cluster_request(spec, OWNER, 1, project_id="acme-data", scripts=SCRIPTS, versions=VERSIONS)
+    of_place: dict[str, Any] = {"project_id": "acme-data", "scripts": SCRIPTS, "bucket": "dask", "versions": VERSIONS}
+    return cluster_request(spec, OWNER, 1, **of_place)
 
 
 def test_the_least_that_can_be_said() -> None:
@@ -34,14 +37,17 @@ def test_the_least_that_can_be_said() -> None:
             "dask-provider-spec": spec.hash(),
         },
         "config": {
+            "configBucket": "dask",
+            "tempBucket": "dask",
             "gceClusterConfig": {
                 "internalIpOnly": True,
                 "serviceAccountScopes": ["https://www.googleapis.com/auth/cloud-platform"],
                 "metadata": {
                     "dask-provider-owner": json.dumps(OWNER.labels(), sort_keys=True),
-                    "dask-provider-handle": '{"idle_timeout": 600.0, "min_workers": 2, "ready_timeout": 900.0}',
+                    "dask-provider-handle": '{"idle_timeout": 600.0, "min_workers": 2, "ready_timeout": 1800.0}',
                     "dask-packages": "gcsfs==2026.10.1",
                     "dask-runtime": "standalone",
+                    "dask-timeout": "960",
                     "dask-version": "2026.8.0",
                     "dask-worker-on-master": "false",
                     "dask-worker-threads": "4",
@@ -124,11 +130,12 @@ def test_every_field_reaches_its_place() -> None:
         },
         "confidentialInstanceConfig": {"enableConfidentialCompute": True},
     }
-    assert json.loads(found.pop("dask-provider-handle"))["min_workers"] == 5
+    assert json.loads(found.pop("dask-provider-handle"))["min_workers"] == 2
     assert json.loads(found.pop("dask-provider-owner")) == OWNER.labels()
     assert found == {
         "colour": "blue",
         "dask-runtime": "standalone",
+        "dask-timeout": "480",
         "dask-version": "2026.8.0",
         "dask-wheelhouse": "gs://acme-wheels/2026/",
         "dask-packages": "gcsfs==2026.10.1 dask-ml==2025.1.0 xgboost==3.1.0",
@@ -181,7 +188,24 @@ def test_google_s_own_action() -> None:
     assert [action["executableFile"] for action in made["config"]["initializationActions"]] == [uri]
     assert made["config"]["gceClusterConfig"]["metadata"]["dask-runtime"] == "standalone"
     assert python(made) == "/opt/conda/miniconda3/envs/dask/bin/python"
-    assert python(request(DataprocCluster(region="europe-west1"))) == "/opt/dask/bin/python"
+    another = PUBLIC_ACTION.format(region="europe-west1").replace("dask/dask", "connectors/connectors")
+    spec = DataprocCluster(region="europe-west1", initialization_actions=[another])
+    assert python(request(spec)) == "/opt/dask/bin/python"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"config": {"lifecycleConfig": None}}, "lifecycleConfig.idleDeleteTtl"),
+        ({"config": {"lifecycleConfig": {"autoDeleteTtl": None}}}, "lifecycleConfig.autoDeleteTtl"),
+        ({"config": {"gceClusterConfig": None}}, "metadata dask-provider-owner"),
+        ({"labels": {"dask-provider-instance": "x"}}, "label dask-provider-instance"),
+        ({"labels": {f"label-{number}": "x" for number in range(27)}}, "at most 26 labels"),
+    ],
+)
+def test_overrides_that_would_leave_the_cluster_to_nobody(overrides: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        request(DataprocCluster(region="europe-west1", cluster_config_overrides=overrides))
 
 
 def test_durations_end_with_s() -> None:
