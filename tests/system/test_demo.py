@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -62,7 +63,9 @@ def _demo(folder: Path) -> Iterator[Demo]:
     command = [sys.executable, "-m", "dev.demo", "--days", "2", "--folder", str(folder)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     # A terminal sends Ctrl-C to the whole group of the command that it runs.
-    with subprocess.Popen(command, cwd=CHECKOUT, start_new_session=True, **pipes) as demo:
+    # Where the tests run in the background of a shell the signal is ignored, by all that they start, too.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, cwd=CHECKOUT, start_new_session=True, preexec_fn=heard, **pipes) as demo:
         try:
             yield demo
         finally:

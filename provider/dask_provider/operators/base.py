@@ -46,11 +46,14 @@ class DaskOperator(BaseOperator):
         super().__init__(**kwargs)
         self.deferrable = deferrable
         self._context: Any = None
+        self._began: float | None = None
         #: set when the step was killed: Airflow 3 lets it go on for some seconds, in which it must start nothing
         self.ended = False
 
     def execute(self, context: Any) -> Any:
         """Airflow's way in."""
+        if context is not self._context:
+            self._began = None
         self._context = context
         for link in self.operator_extra_links:
             link.push(self._ti, "")  # Airflow asks for each at the end, and complains of those that were never pushed
@@ -76,8 +79,16 @@ class DaskOperator(BaseOperator):
     def attempt(self) -> Attempt:
         """Which try this is."""
         ti = self._ti
-        began = time.time() if ti.start_date is None else ti.start_date.timestamp()
-        return Attempt.of(ti.try_number, ti.max_tries, self.retries or 0, started=began, deadline=self._deadline)
+        return Attempt.of(
+            ti.try_number, ti.max_tries, self.retries or 0, started=self._started(), deadline=self._deadline
+        )
+
+    def _started(self) -> float:
+        """When this try began, seconds since the epoch: the same before and after a deferral."""
+        if self._began is None:
+            start_date = self._ti.start_date
+            self._began = time.time() if start_date is None else start_date.timestamp()
+        return self._began
 
     def _key(self) -> TaskKey:
         ti = self._ti
@@ -93,9 +104,9 @@ class DaskOperator(BaseOperator):
     @property
     def _deadline(self) -> float | None:
         """When ``execution_timeout`` is over, seconds since the epoch; counted from the start of this try."""
-        if self.execution_timeout is None or self._ti.start_date is None:
+        if self.execution_timeout is None:
             return None
-        return float(self._ti.start_date.timestamp() + self.execution_timeout.total_seconds())
+        return float(self._started() + self.execution_timeout.total_seconds())
 
     def _defers(self, place: str) -> bool:
         return config.default_deferrable(place) if self.deferrable is None else self.deferrable
@@ -115,17 +126,21 @@ class DaskOperator(BaseOperator):
     def _defer(self, trigger: Any, method: str, **kwargs: Any) -> None:
         deadline = self._deadline
         timeout = None if deadline is None else timedelta(seconds=max(0.0, deadline - time.time()) + MARGIN)
-        kwargs["attempt"] = self.attempt().number
+        # Airflow's own start_date is another one afterwards: that of its database, a moment before the worker's.
+        kwargs |= {"attempt": self.attempt().number, "started": self._started()}
         self.defer(trigger=trigger, method_name=method, kwargs=kwargs, timeout=timeout)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
         """Airflow's way back from a deferral; a wait that failed or timed out is the third way to be killed."""
         self._context = context
-        deferred_by = (next_kwargs or {}).pop("attempt", None)
+        deferred_by, began = ((next_kwargs or {}).pop(name, None) for name in ("attempt", "started"))
         if deferred_by is not None and deferred_by != self.attempt().number:
-            # Airflow 3 does that to a task that was deferred, had come back, and was cleared while it ran.
+            # Airflow 3 does that to a task that was deferred, had come back, and was cleared while it ran. The
+            # start_date is that of the other try, too.
+            self._began = time.time()
             self.log.info("try %s had deferred; this is another one and starts from the beginning", deferred_by)
             return self.execute(context)
+        self._began = began
         with self._nothing_left():
             try:
                 return super().resume_execution(next_method, next_kwargs, context)

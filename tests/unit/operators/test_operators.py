@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,17 @@ from dask_provider.operators import (
     DaskReapClustersOperator,
     DaskScaleClusterOperator,
 )
+from dask_provider.operators.base import DaskOperator
 from dask_provider.operators.sources import pickle_call, read_files, read_script
+from dask_provider.owner import Attempt
+from dask_provider.triggers.cluster import DaskClusterTrigger
 
 try:
     from airflow.sdk import DAG
+    from airflow.sdk.exceptions import TaskDeferred
 except ImportError:
     from airflow import DAG
+    from airflow.exceptions import TaskDeferred
 
 
 @pytest.fixture
@@ -223,3 +229,32 @@ def test_deadlines(timeout: timedelta | None, deadline: float | None) -> None:
     assert task._deadline == deadline
     assert task._timed_out() == (deadline is not None)
     assert (task.attempt().started, task.attempt().deadline) == (1704067200.0, deadline)
+
+
+class Waits(DaskOperator):
+    """A step that does nothing but wait."""
+
+    def work(self) -> None:
+        self._defer(DaskClusterTrigger({}, self._key(), self._deadline), "over")
+
+    def over(self, context: Any) -> Attempt:
+        return self.attempt()
+
+
+def test_a_try_began_when_it_began_also_after_a_deferral() -> None:
+    """Airflow tells another start then, and after a clear that of the try before."""
+    ids = {"dag_id": "flights", "run_id": "r", "task_id": "waits", "map_index": -1, "__module__": __name__}
+    instance = type("Ours", (Instance,), ids)
+    task = in_dag(Waits, execution_timeout=timedelta(minutes=1))
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute({"ti": instance()})
+    earlier = type("Earlier", (instance,), {"start_date": instance.start_date - timedelta(milliseconds=300)})
+    back = in_dag(Waits, execution_timeout=timedelta(minutes=1))
+    attempt = back.resume_execution("over", dict(deferred.value.kwargs), {"ti": earlier()})
+    assert (attempt.started, attempt.deadline) == (1704067200.0, 1704067260.0)
+
+    cleared = type("Cleared", (earlier,), {"try_number": 3})
+    anew = in_dag(Waits, execution_timeout=timedelta(minutes=1))
+    with pytest.raises(TaskDeferred):
+        anew.resume_execution("over", dict(deferred.value.kwargs), {"ti": cleared()})
+    assert time.time() - 60 < anew.attempt().started <= time.time()
