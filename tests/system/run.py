@@ -123,8 +123,8 @@ class Run:
                 found.append(process)
         return found
 
-    def assert_gone(self, within: float = 20, *forgotten: Path) -> None:
-        """Nothing of the run's clusters and jobs is left."""
+    def assert_gone(self, within: float = 35, *forgotten: Path) -> None:
+        """Nothing of the run's clusters and jobs is left; sooner than their lease ends an idle cluster, after 40 s."""
         _until_none(lambda: self.processes(*forgotten), within)
 
     def keepers(self) -> list[int]:
