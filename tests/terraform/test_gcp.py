@@ -79,7 +79,7 @@ def test_valid(initialised: Callable[[str], Terraform], environment: str) -> Non
 @pytest.fixture(scope="module")
 def outcome(initialised: Callable[[str], Terraform]) -> Callable[[str], Outcome]:
     @cache
-    def tested(environment: str) -> Outcome:
+    def outcome_of(environment: str) -> Outcome:
         terraform = initialised(environment)
         files = sorted(file.name for file in (GCP / "envs" / environment / "tests").glob("*.tftest.hcl"))
         others = [f"-filter=tests/{name}" for name in files if f"tests/{name}" != WHOLE]
@@ -87,7 +87,7 @@ def outcome(initialised: Callable[[str], Terraform]) -> Callable[[str], Outcome]
         said = terraform.run(environment, "test", "-json", "-verbose", f"-filter={WHOLE}").stdout
         return read_outcome(said + (terraform.run(environment, "test", "-json", *others).stdout if others else ""))
 
-    return tested
+    return outcome_of
 
 
 @pytest.fixture
