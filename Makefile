@@ -105,17 +105,37 @@ kubernetes-up: $(TEST_STAMP)  ## a Kubernetes with the Dask operator on this mac
 
 .PHONY: kubernetes-down
 kubernetes-down:  ## end what `make kubernetes-up` started
-	@if [ -x $(VENV)/bin/python ]; then exec $(VENV)/bin/python -m tests.servers.kubernetes down; fi
+	@if [ -x $(VENV)/bin/python ]; then exec $(VENV)/bin/python -m tests.servers.kubernetes down; \
+	else echo "nothing was ended: it takes $(VENV), which is not there"; fi
 
+# Tests on Kubernetes mostly wait, so those that reckon go beside them. Then, one after another, what needs the machine:
+# clusters of several machines, and a whole Airflow.
 .PHONY: test
-test: lint airflow2 test-airflow3 test-airflow2  ## set-up, lint and all tests, on Airflow 3 and 2.11
+test: lint airflow2  ## set-up, lint and all tests, on Airflow 3 and 2.11
+	@trap : INT; $(VENV)/bin/python -m dev.side_by_side \
+		"$(MAKE) --keep-going test-kubernetes test-airflow2" "$(MAKE) test-others"; \
+	status=$$?; test $$status -ne 130 || exit 130; \
+	$(MAKE) test-alone && exit $$status
+
+PYTEST = $(VENV)/bin/python -m pytest -m "not whole" --durations=40
+ON_KUBERNETES := tests/integration/kubernetes
+ALONE := tests/integration/dataproc tests/system
+
+.PHONY: test-kubernetes
+test-kubernetes: $(TEST_STAMP)
+	$(PYTEST) $(ON_KUBERNETES)
+
+.PHONY: test-others
+test-others: $(TEST_STAMP)
+	$(PYTEST) tests $(addprefix --ignore=,tests/airflow2 $(ON_KUBERNETES) $(ALONE))
 
 # Also starts an Airflow 2.11 of the other environment where a test asks for one.
-.PHONY: test-airflow3
-test-airflow3: $(TEST_STAMP)
-	AIRFLOW2_PYTHON=$(abspath $(VENV2))/bin/python $(VENV)/bin/python -m pytest tests --ignore=tests/airflow2 -m "not whole"
+.PHONY: test-alone
+test-alone: $(TEST_STAMP)
+	AIRFLOW2_PYTHON=$(abspath $(VENV2))/bin/python $(PYTEST) $(ALONE)
 
-# What takes long and says little more than its neighbours, or needs a server that no place needs yet (YARN, FUSE).
+# What takes too long for every change: it says little more than its neighbours, waits for minutes (an API server that is
+# away), or needs a server of its own (YARN, FUSE).
 .PHONY: test-whole
 test-whole: $(TEST_STAMP)  ## the tests that `make test` leaves out
 	$(VENV)/bin/python -m pytest tests --ignore=tests/airflow2 -m whole
@@ -139,7 +159,8 @@ lint: $(TEST_STAMP)  ## format, style, types, shell scripts, and that imports go
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/shellcheck deploy/dataproc/*.sh tests/servers/dataproc/node/*.sh
+	$(VENV)/bin/python -m dask_provider.hooks.dataproc.actions .test/actions >/dev/null
+	$(VENV)/bin/shellcheck .test/actions/*.sh tests/servers/dataproc/node/*.sh
 
 .PHONY: terraform
 terraform: $(TEST_STAMP)  ## format, tests and policies of terraform/, as in `make test`

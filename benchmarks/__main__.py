@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import chain_overhead, import_cost, kubernetes_chain, kubernetes_files, kubernetes_waits, waiting
+from benchmarks import (
+    chain_overhead,
+    dataproc_chain,
+    import_cost,
+    kubernetes_chain,
+    kubernetes_files,
+    kubernetes_waits,
+    waiting,
+)
 
-MODULES = (import_cost, chain_overhead, waiting, kubernetes_chain, kubernetes_files, kubernetes_waits)
+MODULES = (import_cost, chain_overhead, waiting, kubernetes_chain, kubernetes_files, kubernetes_waits, dataproc_chain)
 BENCHMARKS = {module.NAME: module for module in MODULES}
 
 

@@ -167,7 +167,8 @@ def _report(options: Namespace, facts: dict[str, Any], rounds: list[dict[str, An
         summary: dict[str, Any] = {"runs": len(all_of), "failures": len(all_of) - len(good)}
         if good:
             keys = ("seconds", "seconds_per_file", "requests", "slot_seconds", "cpu_seconds", "retries", "failed_tasks")
-            summary |= {key: report.summary([of[key] for of in good]) for key in keys}
+            known = [key for key in keys if all(of[key] is not None for of in good)]
+            summary |= {key: report.summary([of[key] for of in good]) for key in known}
             summary["requests_per_file"] = report.summary([of["requests"] / of["files"] for of in good])
             summary["task_seconds"] = report.summary([of["task_seconds"]["median"] for of in good])
             summary["triggerer_mib"] = report.summary([of["triggerer_mib"]["most"] for of in good])

@@ -35,7 +35,7 @@ NAME = "kubernetes_waits"
 HERE = Path(__file__).resolve().parent / "on_kubernetes" / "waits"
 SIDES = ("ours", "peers")
 STATES = ("pending", "quiet", "lively")
-#: until waits have found their pace after a change: ours take 40 s to slow down to a look every 10 s
+#: until waits have found their pace after a change: ours take 40 s to ask for events no more often than every 10 s
 SETTLE = 45.0
 #: seconds between the lines of a lively job
 LIVELY = 10.0

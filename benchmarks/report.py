@@ -48,7 +48,8 @@ def save(name: str, facts: dict[str, Any], result: dict[str, Any], packages: Ite
         **result,
     }
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(record, indent=2) + "\n")
+    checkout = f"{RESULTS.parents[1]}/"  # in logs of what failed
+    path.write_text(json.dumps(record, indent=2).replace(checkout, "") + "\n")
     return path
 
 

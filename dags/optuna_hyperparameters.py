@@ -1,7 +1,8 @@
 """Hyperparameters of two models by Optuna, serial and over a temporary Dask cluster on Kubernetes, side by side.
 
-The image needs dask, optuna, scikit-learn and matplotlib. One of the Dask project's gets what it lacks by
-``packages``, while its containers start; an own image is quicker: then set the param ``packages`` to nothing.
+The image needs dask, optuna, scikit-learn, matplotlib and the file system of the staging area. One of the Dask
+project's gets what it lacks by ``packages``, while its containers start; an own image is quicker: then set the param
+``packages`` to nothing.
 
 Needs a namespace as ``deploy/kubernetes`` makes it, and ``[dask] staging`` at a place that pods and Airflow reach.
 Environment of Airflow, optional: ``OPTUNA_RESULTS``, default of a param; ``DASK_KUBERNETES_FIELDS``, JSON with further
@@ -49,7 +50,9 @@ with DAG(
         "namespace": Param("dask", type="string"),
         "image": Param("ghcr.io/dask/dask:2026.8.0", type="string"),
         "packages": Param(
-            "optuna scikit-learn matplotlib", type=["null", "string"], description="installed at the start, or nothing"
+            "optuna scikit-learn matplotlib s3fs",
+            type=["null", "string"],
+            description="installed at the start, or nothing; s3fs is for [dask] staging on s3://",
         ),
         "workers": Param(4, type="integer", minimum=1, maximum=100),
         "trials": Param(40, type="integer", minimum=1, description="trials of each of the four studies"),

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.on_airflow.slots import Slots
+from benchmarks.on_airflow.stage import CONFIG, AirflowStage
 from benchmarks.on_kubernetes.audit import AuditLog
-from benchmarks.on_kubernetes.slots import Slots
 from dev.airflow_server import AirflowServer
-from dev.airflow_server.rest import Airflow3Client
-from dev.airflow_server.server import running_keeper
 from tests.servers.kubernetes import KubernetesServer, start_kubernetes
 from tests.servers.kubernetes.certificates import write_kubeconfig
 from tests.servers.postgres import postgres
@@ -29,17 +28,10 @@ ALL: Rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
 _ITS_OWN = {"ConfigMap/kube-root-ca.crt"}
 #: of which versions a result tells
 PACKAGES = ("apache-airflow-providers-cncf-kubernetes", "kubernetes", "kubernetes-asyncio", "aiohttp")
-CONFIG = {
-    "AIRFLOW__CORE__PARALLELISM": "32",
-    "AIRFLOW__DASK__INSTANCE": "benchmark",
-    "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
-    # A scheduler that is merely slow would declare itself dead and run its tasks again.
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "120",
-}
 
 
 @dataclass
-class Stage:
+class Stage(AirflowStage):
     """What a benchmark plays on.
 
     :ivar shared: a folder that pods see under the same path.
@@ -53,19 +45,6 @@ class Stage:
     audit: AuditLog
     airflow: AirflowServer
     slots: Slots
-
-    @property
-    def client(self) -> Airflow3Client:
-        client = self.airflow.client
-        assert isinstance(client, Airflow3Client)
-        return client
-
-    @property
-    def keeper(self) -> int:
-        """The process from which all of Airflow descends."""
-        keeper = running_keeper(self.airflow.home)
-        assert keeper is not None
-        return keeper
 
     def objects(self, kinds: str) -> list[str]:
         """What there is of these kinds, as ``Kind/name``; pods that have ended do not count."""

@@ -58,6 +58,7 @@ __all__ = [
     "conf",
     "counts_deferred",
     "current_context",
+    "missing_value",
     "open_object_storage",
     "run_is_over",
     "task_decorator_factory",
@@ -73,6 +74,21 @@ def current_context() -> Any:
     except ImportError:
         from airflow.operators.python import get_current_context
     return get_current_context()
+
+
+def missing_value(error: Exception) -> str | None:
+    """What a template names and is not there, as a variable of Airflow; ``None``: it failed for another reason."""
+    from jinja2 import UndefinedError
+
+    if isinstance(error, UndefinedError):
+        return str(error)
+    if not AIRFLOW_3:
+        return str(error.args[0]) if isinstance(error, KeyError) and error.args else None
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    if isinstance(error, AirflowRuntimeError) and error.error.error.value.endswith("_NOT_FOUND"):
+        return str((error.error.detail or {}).get("message", error))
+    return None
 
 
 def task_state(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:

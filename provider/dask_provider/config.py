@@ -46,6 +46,11 @@ def sync_seconds() -> float:
     return float(conf.getfloat("dask", "sync_seconds", fallback=10.0))
 
 
+def dataproc_prices() -> str:
+    """Path or URI of the user's own table of prices; empty: the one that comes with the provider."""
+    return str(conf.get("dask", "dataproc_prices", fallback="")).strip()
+
+
 def default_deferrable(place: str) -> bool:
     """Whether waits defer unless the DAG says so.
 

@@ -32,15 +32,20 @@ class JobFailed(RuntimeError):
 
 
 class Overtaken(JobFailed):
-    """A newer try of the same task has the job: this process, which Airflow has lost sight of, leaves it alone."""
+    """A newer try of the same task has it: this process, which Airflow has lost sight of, leaves it alone.
 
-    def __init__(self, job_id: str, number: int, newer: int) -> None:
-        self.job_id, self.number, self.newer = job_id, number, newer
-        text = f"job {job_id} belongs to try {newer}, which began after this process of try {number}: it is left alone"
+    :param what: the cluster or job, in words.
+    :param number: of this try.
+    :param newer: number of the other.
+    """
+
+    def __init__(self, what: str, number: int, newer: int) -> None:
+        self.what, self.number, self.newer = what, number, newer
+        text = f"{what} belongs to try {newer}, which began after this process of try {number}: it is left alone"
         super().__init__(text)
 
     def __reduce__(self) -> tuple[type[Overtaken], tuple[str, int, int]]:
-        return type(self), (self.job_id, self.number, self.newer)
+        return type(self), (self.what, self.number, self.newer)
 
 
 class WrongHost(RuntimeError):

@@ -56,6 +56,7 @@ class ClusterHandle(Record):
     :param created: when, ISO 8601 UTC.
     :param expires: when its lease ends at the latest, ISO 8601 UTC; ``None``: never made by us.
     :param attempt: try number of the task that made or adopted it last.
+    :param started: when that try began, seconds since the epoch.
     :param details: what the place needs to find it again (host, state folder, connection id).
     :param needed: ``False`` when the result was already stored and no cluster was made.
     :param stored: the stored result then, as a store step reports it.
@@ -73,6 +74,7 @@ class ClusterHandle(Record):
     created: str | None = None
     expires: str | None = None
     attempt: int = 1
+    started: float = 0.0
     details: dict[str, Any] = field(default_factory=dict)
     needed: bool = True
     stored: dict[str, Any] | None = None

@@ -17,9 +17,12 @@ from typing import Any
 from dask_provider.errors import InvalidInput
 from dask_provider.owner import Owner
 from dask_provider.storage import split_connection
+from dask_provider.units import human_bytes
 
 #: the runtime as one file in every bundle
 ARCHIVE = "dask_job_runtime.pyz"
+#: bytes of all files of a bundle: they pass through the memory of Airflow's worker
+MOST_BYTES = 64 * 2**20
 #: stands in arguments and environment for the id of the job, which only the place knows (written as Kubernetes does it)
 JOB_ID = "$(DASK_JOB_ID)"
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -102,11 +105,22 @@ class Bundle:
         """URI of the list of what it wrote."""
         return f"{staged(self.staging, self.owner, job_id)}manifest.json"
 
+    def check_size(self, elsewhere: str = "") -> None:
+        """:raises InvalidInput: when the files are too large; ``elsewhere`` says where others may lie."""
+        size = sum(map(len, self.files.values()))
+        if size > MOST_BYTES:
+            largest = max(self.files, key=lambda path: len(self.files[path]))
+            raise InvalidInput(
+                "script, files, py_files, arguments of the callable",
+                f"{human_bytes(size)} (the largest is {largest}, {human_bytes(len(self.files[largest]))})",
+                f"{human_bytes(MOST_BYTES)} in all; put larger files at a URI that the program reads{elsewhere}",
+            )
+
     def job_json(self, job_id: str, **of_place: Any) -> bytes:
         """The runtime's instructions.
 
-        :param of_place: ``scheduler``, ``tls``, ``min_workers``, ``ready_timeout``, ``activity_file``, and
-            ``cluster_env``, which the job's own environment overrides.
+        :param of_place: ``scheduler``, ``tls``, ``min_workers``, ``ready_timeout``, ``activity_file``, perhaps
+            ``fetch``, and ``cluster_env``, which the job's own environment overrides.
         """
         env = {**of_place.pop("cluster_env"), **self.job["env"]}
         env = {name: text.replace(JOB_ID, job_id) for name, text in env.items()}

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TypedDict
 
+#: seconds by which clocks of workers differ, at most
+SKEW = 300.0
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -62,12 +65,12 @@ class TaskKey(TypedDict):
 class Attempt:
     """Which try of a task asks, and what that says about older work of the same owner.
 
-    :param number: Airflow's try number; written on the job at the place.
+    :param number: Airflow's try number; written on cluster and job at the place.
     :param fresh: first try ever or first after a clear: leftovers are ended. Otherwise an automatic retry: a running
         or succeeded job is adopted.
     :param last: no automatic retry follows this try.
     :param since: the first try since the task was last cleared; what older ones left is never adopted.
-    :param started: when the try began, seconds since the epoch; written on the job at the place, beside the number.
+    :param started: when the try began, seconds since the epoch; written beside the number.
     :param deadline: when its ``execution_timeout`` is over, seconds since the epoch; ``None``: never.
     """
 
@@ -88,13 +91,18 @@ class Attempt:
         return cls(try_number, first, last, since, started=started, deadline=deadline)
 
     def is_overtaken_by(self, number: int, started: float) -> bool:
-        """Whether a job that this try finds belongs to a newer one: then this process is an orphan, and leaves it.
+        """Whether a cluster or job that this try finds is a newer one's: then this process is an orphan, and leaves it.
 
         Airflow starts the next try while a process lives that it has lost sight of. Neither sign is enough: a run that
-        was deleted and made anew counts its tries from 1, beside leftovers of higher numbers; and clocks of workers
-        differ, by more than what lies between two tries that fail at once.
+        was deleted and made anew counts its tries from 1, beside leftovers and orphans of higher numbers; and clocks
+        of workers differ, by more than what lies between two tries that fail at once. So one of a lower number is newer
+        if it began later by more than clocks differ.
 
-        :param number: of the try that is written on the job.
+        :param number: of the try that is written on it.
         :param started: when that one began.
         """
-        return number >= self.number and started > self.started
+        return started > self.started + (0 if number >= self.number else SKEW)
+
+
+#: stands for a try where nothing is made
+PLANNED = Attempt(1, fresh=True, last=False, started=0.0)

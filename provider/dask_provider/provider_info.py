@@ -63,6 +63,11 @@ def get_provider_info() -> dict[str, Any]:
                     "sync_seconds": _option(
                         "How many seconds a deferrable operator waits by itself before it defers.", "10", "float"
                     ),
+                    "dataproc_prices": _option(
+                        "Path or URI of a table of prices (JSON) by which costs on Dataproc are estimated. "
+                        "Empty: the table that comes with the provider.",
+                        "",
+                    ),
                 },
             }
         },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import uuid
@@ -131,9 +132,9 @@ def _refused(error: BaseException) -> bool:
     statuses: list[object] = []
     for told in (error, error.__cause__):
         answer = getattr(told, "response", None)  # botocore's
-        statuses += [getattr(told, "code", None), getattr(told, "status", None)]
+        statuses += [getattr(told, name, None) for name in ("code", "status", "status_code")]
         statuses += [answer.get("ResponseMetadata", {}).get("HTTPStatusCode")] if isinstance(answer, dict) else []
-    return any(isinstance(s, int) and 400 <= s < 500 and s not in (408, 425, 429) for s in statuses)
+    return any(isinstance(s, int) and 400 <= s < 500 and s not in (408, 409, 425, 429) for s in statuses)
 
 
 def _open_local(field: str, uri: str) -> Location:
@@ -155,6 +156,8 @@ def _filesystem(field: str, uri: str, scheme: str, bare: str, connection: str | 
     from dask_provider._compat import connection_exists, open_object_storage
 
     extra = _EXTRAS.get(scheme)
+    if extra == "azure":
+        _quieten_azure()
     missing = f"a URI whose provider is installed; install airflow-provider-dask[{extra}]"
     if extra is None and scheme not in fsspec.available_protocols() and "+" not in scheme:
         raise InvalidInput(field, uri, _FORMS)
@@ -173,6 +176,15 @@ def _filesystem(field: str, uri: str, scheme: str, bare: str, connection: str | 
         return fsspec.filesystem(scheme)
     except (ImportError, ValueError) as error:
         raise InvalidInput(field, uri, f"{_FORMS} ({error})") from error
+
+
+def _quieten_azure() -> None:
+    """Else a task's log has twenty lines for each request. The variable is that of Airflow's own hooks."""
+    name = "azure.core.pipeline.policies.http_logging_policy"
+    parts = name.split(".")
+    loggers = [logging.getLogger(".".join(parts[:count])) for count in range(1, len(parts) + 1)]
+    if all(logger.level == logging.NOTSET for logger in loggers):  # nobody has asked for more, or less
+        loggers[-1].setLevel(os.environ.get("AZURE_HTTP_LOGGING_LEVEL", "WARNING"))
 
 
 def _cause(error: BaseException) -> str:

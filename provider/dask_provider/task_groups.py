@@ -69,6 +69,7 @@ class dask_cluster(TaskGroup):
         self._delete = DaskDeleteClusterOperator(
             task_id="delete_cluster",
             cluster=self._create.output,
+            deferrable=self._deferrable,
             retries=max(3, self._retries),
             **common,
         )

@@ -14,9 +14,28 @@ import pytest
 from dask_provider.handles import JobHandle
 from dask_provider.hooks import hook_of
 
-from tests.integration.place import FIRST, Followed, Place, cleared, lines_of, retry, until
+from tests.integration.place import (
+    FIRST,
+    Followed,
+    Place,
+    an_orphan_leaves_the_cluster_alone,
+    cleared,
+    lines_of,
+    retry,
+    until,
+)
 
-__all__ = ["FIRST", "Followed", "Host", "cleared", "lines_of", "one_host", "retry", "until"]
+__all__ = [
+    "FIRST",
+    "Followed",
+    "Host",
+    "an_orphan_leaves_the_cluster_alone",
+    "cleared",
+    "lines_of",
+    "one_host",
+    "retry",
+    "until",
+]
 
 
 class Host(Place):

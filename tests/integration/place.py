@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from dask_provider.clusters import ClusterSpec
+from dask_provider.errors import Overtaken
 from dask_provider.handles import ClusterHandle, JobHandle
 from dask_provider.hooks import hook_of
-from dask_provider.hooks.base import ClusterHook, News
+from dask_provider.hooks.base import TAKEN_OVER, ClusterHook, News
 from dask_provider.jobs import Bundle, Job, make_bundle
 from dask_provider.outcomes import Outcome
 from dask_provider.owner import Attempt, Owner
@@ -62,7 +64,7 @@ class Place:
         job = Job(**program, **{"performance_report": False, **fields})
         return make_bundle(job, owner, self.staging)
 
-    async def ready(self, spec: ClusterSpec, task_id: str = "cluster", attempt: int = 1) -> ClusterHandle:
+    async def ready(self, spec: ClusterSpec, task_id: str = "cluster", attempt: Attempt = FIRST) -> ClusterHandle:
         """Create a cluster and wait for it."""
         hook = hook_of(spec)
         return await self.wait_ready(hook, await hook.create(spec, self.owner(task_id), attempt))
@@ -99,6 +101,34 @@ class Place:
         hook = hook_of(handle.place)
         assert await hook.delete(handle, "deleted by the test") == "deleting"
         assert await hook.wait_gone(handle, 60)
+
+
+async def an_orphan_leaves_the_cluster_alone(place: Place, spec: ClusterSpec) -> ClusterHandle:
+    """The cluster of a newer try, which an older one has made and still waits for; two tries of a run made anew.
+
+    :returns: the cluster, ready, as the newest try has it.
+    """
+    hook, owner = hook_of(spec), place.owner("orphan")
+    orphan = await hook.create(spec, owner, FIRST)
+    newer = await hook.create(spec, owner, retry(3))
+    assert (newer.uid, newer.attempt, newer.started) == (orphan.uid, 3, 3)
+    for older in (FIRST, retry(2)):
+        told = rf"cluster {newer.name} belongs to try 3, .* of try {older.number}: .*alone"
+        with pytest.raises(Overtaken, match=told):
+            await hook.create(spec, owner, older)
+    assert await hook.delete(orphan, "by the orphan, while it starts", compare=True) == TAKEN_OVER
+    waited_for = await place.wait_ready(hook, orphan)
+    assert await hook.delete(waited_for, "by the orphan, as it is ready", compare=True) == TAKEN_OVER
+    newer = await place.wait_ready(hook, newer)
+    found = await hook.find(spec, owner)
+    assert found is not None
+    assert (found.uid, found.attempt, found.started) == (newer.uid, 3, 3)
+    # The run is deleted and made anew: its tries are newer, whatever their numbers.
+    anew = await hook.create(spec, owner, cleared(1, started=5))
+    assert (anew.uid, anew.attempt) == (newer.uid, 1)
+    assert await hook.delete(newer, "by the orphan", compare=True) == TAKEN_OVER
+    await hook.check(anew)
+    return await place.wait_ready(hook, anew)
 
 
 async def until(condition: Callable[[], Any], seconds: float = 30) -> Any:

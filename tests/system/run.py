@@ -92,7 +92,7 @@ class Run:
         deadline = time.monotonic() + 60
         while mode == "deferred" and WAITING not in self.log(task_id, index=index).rpartition("as DEFERRED")[2]:
             assert time.monotonic() < deadline, self.log(task_id, index=index)
-            time.sleep(0.2)
+            time.sleep(0.3)
 
     def pids(self, suffix: str = "") -> list[int]:
         """Process ids of the job's program, one a start."""
@@ -141,7 +141,7 @@ def wait_until(look: Callable[[], Any], what: str, within: float = 120) -> None:
     deadline = time.monotonic() + within
     while not look():
         assert time.monotonic() < deadline, f"not within {within:.0f} s: {what}"
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 def _until_none(look: Any, within: float) -> None:

@@ -40,6 +40,7 @@ def job_is_running(demo: Demo, folder: Path) -> None:
     assert any("flights.py --input" in line for line in demo.stdout), "it ended before its job had started"
 
 
+@pytest.mark.whole
 def test_ctrl_c(tmp_path: Path) -> None:
     # One folder: the second demo finds what the first has left, and its database is made already.
     folder = tmp_path / "demo"
@@ -85,7 +86,7 @@ def _naming(folder: Path) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("version", [3, 2])
+@pytest.mark.parametrize("version", [3, pytest.param(2, marks=pytest.mark.whole)])
 def test_flights_daily(version: int, request: pytest.FixtureRequest, flights: Path) -> None:
     server: AirflowServer = request.getfixturevalue(f"airflow{version}")
     scenarios.wait_all(version)

@@ -10,15 +10,35 @@ from tests.system.calm import scenarios
 ALSO_ON_2 = [
     "whole_run[deferred]",
     "marked_failed[running]",
-    "marked_failed[deferred]",
-    "mapped_marked_failed[running]",
     "mapped_marked_failed[deferred]",
     "execution_timeout[deferred]",
     "killed_process[both]",
 ]
+#: those that say little more than their neighbours: `make test-whole` runs them
+SAYS_LITTLE_MORE = {
+    "job_fails[deferred]",
+    "create_killed_half_way[running]",
+    "own_cluster_marked_failed[running]",
+    "cleared[running]",
+    "dagrun_timeout[running]",
+    "killed_process[task]",
+    "create_killed_and_retried[task]",
+    "retry_on_the_same_cluster[running]",
+    "mapped_marked_failed[running]",
+    "run_marked_failed[running]",
+    "own_cluster[running]",
+    "mapped_cleared[running]",
+    "own_cluster_cleared[running]",
+    "killed_process[supervisor]",
+    "create_killed_and_retried[supervisor]",
+    "store_killed[task]",
+}
+assert set(scenarios.names) > SAYS_LITTLE_MORE
 
 
-@pytest.mark.parametrize("name", scenarios.names)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.whole] * (name in SAYS_LITTLE_MORE)) for name in scenarios.names]
+)
 def test_event(name: str, begun: None) -> None:
     scenarios.check(3, name)
     assert name in scenarios.names

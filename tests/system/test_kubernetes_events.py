@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,17 @@ class KubernetesRun(Run):
         found = self.place.objects()
         return {key: item["metadata"]["uid"] for key, item in found.items() if any(name in key for name in self.names)}
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A finalizer holds the DaskCluster, so that it cannot go meanwhile."""
+        name = next(key.partition("/")[2] for key in self.objects() if key.startswith("DaskCluster/"))
+        patch = ("patch", "daskcluster", name, "-n", self.place.name, "--type=merge", "-p")
+        self.place.server.kubectl(*patch, '{"metadata": {"finalizers": ["example.com/held"]}}')
+        try:
+            yield
+        finally:
+            self.place.server.kubectl(*patch, '{"metadata": {"finalizers": null}}')
+
     def assert_gone(self, within: float = 60, *_: Path) -> None:
         wait_until(lambda: not self.objects(), "nothing is left of the run in the namespace", within)
 
@@ -57,6 +71,11 @@ class PlainRun(KubernetesRun):
 
     def __init__(self, airflow: Airflow, name: str, mode: str, **conf: Any) -> None:
         super().__init__(airflow, name, f"plain_{mode}", mode, gated=True, **conf)
+
+    def release(self) -> None:
+        """Let the program end, once its first try was too late."""
+        self.until_said("run", " failed: DeadlineExceeded: ", try_number=1)
+        self.gate.touch()
 
     def remove(self) -> None:
         jobs = [key.partition("/")[2] for key in self.objects() if key.startswith("Job/")]
@@ -74,6 +93,8 @@ def test_events(kubernetes_airflow: Airflow) -> None:
     cleared = KubernetesRun(kubernetes_airflow, "cleared", "kubernetes_deferred", "deferred", gated=True)
     plain = PlainRun(kubernetes_airflow, "plain-killed", "running")
     late = PlainRun(kubernetes_airflow, "plain-late", "deferred", deadline=40)
+    # Aside: its next try has no more time than the first.
+    released = ThreadPoolExecutor(1).submit(late.release)
     for run in (*failed.values(), killed, cleared, plain):
         run.underway()
     one_job_one_pod = plain.objects()
@@ -102,8 +123,7 @@ def test_events(kubernetes_airflow: Airflow) -> None:
     assert plain.lines("run", 2) == plain.counted("run"), "the whole log is shown by the retry"
 
     # By its exit code alone it would have succeeded.
-    late.until_said("run", " failed: DeadlineExceeded: ", try_number=1)
-    late.gate.touch()
+    released.result()
     assert late.end() == "success", late.states()
     assert "    ends in good order" in late.log("run", 1), "the last lines of its output"
     assert [late.notes(what) for what in ("start", "terminated", "end")] == [2, 1, 1], "a retry ran it anew"
@@ -119,6 +139,7 @@ def test_events(kubernetes_airflow: Airflow) -> None:
         job.remove()
 
 
+@pytest.mark.whole
 def test_triggerer_killed_and_restarted(kubernetes_airflow: Airflow) -> None:
     """With a job of a cluster and a plain one."""
     run = KubernetesRun(kubernetes_airflow, "triggerer", "kubernetes_deferred", "deferred", gated=True)
@@ -143,6 +164,42 @@ def test_triggerer_killed_and_restarted(kubernetes_airflow: Airflow) -> None:
     plain.remove()
 
 
+@pytest.mark.whole
+def test_killed_while_a_cluster_is_made_and_while_it_goes(kubernetes_airflow: Airflow) -> None:
+    """The worker's processes, and the triggerer of another run."""
+    server = kubernetes_airflow.place.server
+    server.control("kill", "operator")  # what is made stays half made
+    running = KubernetesRun(kubernetes_airflow, "made-running", "kubernetes_running", "running", gated=True)
+    deferred = KubernetesRun(kubernetes_airflow, "made-deferred", "kubernetes_patient", "deferred", gated=True)
+    running.until_said("etl.create_cluster", "the scheduler is starting")
+    deferred.until("etl.create_cluster", "deferred")
+    deferred.until_followed("etl.create_cluster", "deferred")
+    made = {}
+    for run in (running, deferred):
+        run.know()
+        made |= run.objects()
+    kill(running, "etl.create_cluster", "both")
+    deferred.server.kill("triggerer", tree=True)
+    deferred.server.start_component("triggerer")
+    running.until_said("etl.create_cluster", "the scheduler is starting", try_number=2)
+    deferred.until_said("etl.create_cluster", WAITING, times=2)
+    server.control("start", "operator")
+    for run in (running, deferred):
+        run.underway()
+        assert run.xcom("etl.create_cluster")["uid"] in made.values(), "the cluster that was half made"
+    with running.held():
+        for run in (running, deferred):
+            run.gate.touch()
+        running.until_said("etl.delete_cluster", ": deleting")
+        kill(running, "etl.delete_cluster", "both")
+        running.until_said("etl.delete_cluster", ": deleting", try_number=2)
+    for run in (running, deferred):
+        assert run.end() == "success", run.states()
+        assert (run.starts(), run.ends()) == (1, 1)
+        run.assert_gone()
+
+
+@pytest.mark.whole
 def test_node_lost_for_a_while(kubernetes_airflow: Airflow) -> None:
     """Its containers go on meanwhile, unseen: nobody can tell how one ended, and nobody can end one."""
     unseen = KubernetesRun(kubernetes_airflow, "unseen", "kubernetes_patient", "deferred", gated=True)
@@ -196,6 +253,7 @@ def test_api_server_away_for_two_minutes(kubernetes_airflow: Airflow) -> None:
         run.assert_gone()
 
 
+@pytest.mark.whole
 def test_all_of_airflow_gone(kubernetes_airflow: Airflow) -> None:
     run = KubernetesRun(kubernetes_airflow, "gone", "kubernetes_brief", "deferred", seconds=10)
     run.underway()

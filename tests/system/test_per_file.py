@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -13,17 +10,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from dask_provider.hooks.kubernetes.rights import PLAIN, role_rules
 
 from dev.airflow_server import AirflowServer
 from tests.integration.kubernetes.place import Namespace
 from tests.integration.place import lines_of
-from tests.servers.airflow import CHECKOUT, running_airflow
-from tests.servers.kubernetes import DASK_IMAGE, KubernetesServer
+from tests.system.kubernetes import Airflow
 from tests.system.run import wait_until
 
 WHOLE = "half and half"
-SMALL = {"requests": {"cpu": "50m", "memory": "30Mi"}, "limits": {"memory": "400Mi"}}
 
 
 @dataclass
@@ -77,31 +71,11 @@ class Lakes:
 
 
 @pytest.fixture(scope="module")
-def lakes(kubernetes: KubernetesServer, tmp_path_factory: pytest.TempPathFactory, flights: Path) -> Iterator[Lakes]:
-    shared = tmp_path_factory.mktemp("shared")
-    with kubernetes.namespace("files") as namespace:
-        kubeconfig = kubernetes.service_account(namespace, "airflow", role_rules(PLAIN))
-        connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(kubeconfig)}}
-        folders = {"shared": shared, "code": CHECKOUT / "jobs"}
-        fields = {
-            "image": DASK_IMAGE,
-            "conn_id": "kubernetes_default",
-            "namespace": namespace,
-            "job_resources": SMALL,
-            "volumes": [{"name": name, "hostPath": {"path": str(path)}} for name, path in folders.items()],
-            "volume_mounts": [{"name": name, "mountPath": str(path)} for name, path in folders.items()],
-        }
-        env = {
-            "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
-            "PER_FILE_FIELDS": json.dumps(fields),
-            "PREPROCESS_FIELDS": json.dumps({**fields, "env": {"PYTHONPATH": str(folders["code"])}, "retries": 0}),
-        }
-        name = "airflow-files"
-        with running_airflow(tmp_path_factory, flights, name, Path(sys.executable), None, env) as server:
-            yield Lakes(server, Namespace(kubernetes, namespace, shared))
+def lakes(kubernetes_airflow: Airflow) -> Lakes:
+    return Lakes(kubernetes_airflow.server, kubernetes_airflow.plain)
 
 
-@pytest.mark.parametrize("mode", ["running", "deferred"])
+@pytest.mark.parametrize("mode", [pytest.param("running", marks=pytest.mark.whole), "deferred"])
 def test_only_the_rest_is_done(lakes: Lakes, mode: str) -> None:
     lake, dag_id = lakes.lake(mode), f"per_file_{mode}"
     client = lake.server.client

@@ -11,7 +11,7 @@ import pytest
 from dask_provider.clusters import LocalCluster
 from dask_provider.handles import ClusterHandle
 from dask_provider.hooks import hook_of
-from dask_provider.owner import Owner
+from dask_provider.owner import Attempt, Owner
 from dask_provider.triggers.base import WAITING
 
 from dev.airflow_server import AirflowServer
@@ -42,6 +42,7 @@ def test_triggerer_killed_and_restarted(airflow: AirflowServer, tmp_path: Path) 
     run.assert_gone()
 
 
+@pytest.mark.whole
 def test_triggerer_stalls_while_another_takes_over(airflow: AirflowServer, tmp_path: Path) -> None:
     run = Run(airflow, tmp_path, "block_deferred", seconds=60)
     underway(run, "deferred")
@@ -56,6 +57,7 @@ def test_triggerer_stalls_while_another_takes_over(airflow: AirflowServer, tmp_p
     run.assert_gone()
 
 
+@pytest.mark.whole
 def test_api_server_away_for_a_minute(airflow: AirflowServer, tmp_path: Path) -> None:
     runs = []
     for mode in ("running", "deferred"):
@@ -69,7 +71,7 @@ def test_api_server_away_for_a_minute(airflow: AirflowServer, tmp_path: Path) ->
     airflow.start_component("api-server")
     airflow.heal()
     for run in runs:
-        assert run.end() == "success", run.states()
+        assert run.end() == "success", run.log("etl.run")
         assert (run.starts(), run.ends()) == (1, 1), run.log("etl.run")
         run.assert_gone()
 
@@ -99,6 +101,7 @@ def test_reaper_ends_what_outlived_its_run(
     assert going.starts() == 1
 
 
+@pytest.mark.whole
 def test_all_of_airflow_gone(airflow: AirflowServer, tmp_path: Path) -> None:
     run = Run(airflow, tmp_path, "block_deferred", seconds=15)
     underway(run, "deferred")
@@ -110,7 +113,8 @@ def test_all_of_airflow_gone(airflow: AirflowServer, tmp_path: Path) -> None:
 
 def _leak(instance: str) -> ClusterHandle:
     owner = Owner(instance, "block_running", "manual__long_over", "etl")
-    handle: ClusterHandle = asyncio.run(hook_of("local").create(LocalCluster(workers=1), owner, attempt=1))
+    attempt = Attempt(1, fresh=True, last=False, started=1)
+    handle: ClusterHandle = asyncio.run(hook_of("local").create(LocalCluster(workers=1), owner, attempt))
     return handle
 
 

@@ -135,15 +135,26 @@ def test_nobody_has_a_key_or_a_basic_role(plan: Plan) -> None:
 
 @both
 def test_rights_in_the_whole_project(plan: Plan) -> None:
-    """In the project, a node may only report; what a job reads and writes is given bucket by bucket."""
+    """In the project, a node may only report and resize clusters; what a job reads is given bucket by bucket."""
 
     def in_project(member: str) -> set[str]:
         return {role for grant, role in plan.grants(member) if grant.type == "google_project_iam_member"}
 
-    assert in_project(RUNTIME) == {"projects/acme/roles/node"}
+    assert in_project(RUNTIME) == {"projects/acme/roles/node", "projects/acme/roles/elastic"}
     assert in_project(COMPOSER) == {"projects/acme/roles/airflow", "roles/composer.worker"}
     assert in_project(PIPELINE) == set()
     assert {grant.values["member"] for grant in plan.of("google_project_iam_member")} == {RUNTIME, COMPOSER}
+
+
+@both
+def test_who_may_use_and_who_may_look_at_a_key(plan: Plan) -> None:
+    grants = plan.of("google_kms_crypto_key_iam_member")
+    own = [(grant.values["role"], member) for grant in grants if (member := grant.values.get("member")) is not None]
+    assert [grant for grant in own if grant[1] in (COMPOSER, RUNTIME, PIPELINE)] == [
+        ("projects/acme/roles/look_at_key", COMPOSER)
+    ]
+    look = plan.one("module.kms.google_project_iam_custom_role.look").values["permissions"]
+    assert set(look) == {"cloudkms.cryptoKeys.get", "cloudkms.cryptoKeys.getIamPolicy"}
 
 
 @both

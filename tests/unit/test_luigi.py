@@ -24,19 +24,24 @@ def test_the_task_of_the_tutorial() -> None:
 
 
 def test_all_words() -> None:
-    more = {"labels": {"team": "a"}, "backoff_limit": 0, "active_deadline_seconds": 600, "poll_interval": 1}
+    more = {"labels": {"team": "a"}, "backoff_limit": 0, "max_retrials": 0, "active_deadline_seconds": 600}
     rest = {"delete_on_success": False, "print_pod_logs_on_exit": True, "kubernetes_namespace": "etl"}
+    rest |= {"poll_interval": 1, "pod_creation_wait_interal": 1}
     fields = from_luigi(**TASK, **more, **rest)
     assert fields["labels"] == {"team": "a"}
     assert (fields["retries"], fields["active_deadline_seconds"], fields["namespace"]) == (0, 600, "etl")
     assert fields["keep_seconds"] == 7 * 86400
     KubernetesJobOperator(task_id="preprocess", **fields)
+    assert from_luigi(**TASK, max_retrials=2)["retries"] == 2
 
 
 @pytest.mark.parametrize(
     ("over", "field"),
     [
         ({"backoff_limit": -1}, "backoff_limit"),
+        ({"max_retrials": True}, "max_retrials"),
+        ({"max_retrials": 2, "backoff_limit": 6}, "max_retrials: 2 .*backoff_limit is 6"),
+        ({"kubeconfig_path": "~/.kube/config"}, "kubeconfig_path.*conn_id"),
         ({"spec_schema": {"containers": [{"image": "a"}], "restartPolicy": "OnFailure"}}, "restartPolicy"),
         ({"cmd": "python -m clc"}, "cmd"),
     ],

@@ -74,6 +74,7 @@ def test_attempts(try_number: int, max_tries: int, retries: int, fresh: bool, la
         (3, 150, True),  # the next try
         (2, 150, True),  # the run was deleted and made anew while this process lived
         (1, 150, False),  # the try before, by a clock that is ahead
+        (1, 500, True),  # made anew long after this process had begun
         (0, 0, False),  # nobody's, or of a time when nothing was written
     ],
 )

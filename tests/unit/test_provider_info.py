@@ -52,6 +52,7 @@ def test_all_links_of_the_operators_are_registered() -> None:
 
 def test_documented_options_have_the_defaults_that_the_code_uses() -> None:
     options = INFO["config"]["dask"]["options"]
-    assert {"instance", "state_dir", "staging", "sync_seconds"} <= set(options)
+    assert {"instance", "state_dir", "staging", "sync_seconds", "dataproc_prices"} <= set(options)
     assert options["instance"]["default"] == config.DEFAULT_INSTANCE
     assert float(options["sync_seconds"]["default"]) == config.sync_seconds()
+    assert options["dataproc_prices"]["default"] == config.dataproc_prices()

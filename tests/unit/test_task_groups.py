@@ -160,6 +160,13 @@ def test_settings_of_the_block_reach_its_tasks() -> None:
     create, delete = flights.get_task(CREATE), flights.get_task(DELETE)
     assert (create.cluster, create.skip_if_stored, create.deferrable) == (spec, "/lake/{{ ds }}", True)
     assert (create.retries, delete.retries, delete.retry_delay) == (5, 5, timedelta(seconds=3))
+    assert delete.deferrable
+
+
+def test_a_block_need_not_wait_for_its_end() -> None:
+    with dag() as flights, dask_cluster("etl", LocalCluster(), default_args={"wait": 0}) as cluster:
+        job("run", cluster)
+    assert flights.get_task(DELETE).wait == 0
 
 
 def test_a_block_of_a_dag_that_fails_to_parse_says_why() -> None:

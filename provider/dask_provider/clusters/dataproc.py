@@ -14,7 +14,7 @@ from dask_provider.clusters.checks import check_list, check_mapping, check_text
 from dask_provider.errors import InvalidInput
 from dask_provider.units import is_template, parse_count, parse_seconds
 
-RUNTIMES = ("standalone",)
+RUNTIMES = ("standalone", "yarn")
 #: where Dask comes from, unless it is the URI of a wheelhouse
 SOURCES = ("pypi", "image", "google")
 #: what we, or Dataproc, say ourselves
@@ -44,18 +44,25 @@ class DataprocCluster(TemporaryClusterSpec):
     :param project_id: Google project; ``None``: that of the connection.
     :param region: such as ``europe-west1``.
     :param zone: ``None``: Dataproc chooses one of the region with room.
-    :param workers: worker machines: at least 2, or 1: then the master is all there is, and works itself.
+    :param workers: worker machines: at least 2, or 1: then the master is all there is, and works itself. Or
+        ``(minimum, maximum)``: the minimum stays, and further ones are secondary workers, which come and go with Dask's
+        own demand (``standalone``) or as ``autoscaling_policy`` says (``yarn``).
     :param secondary_workers: further, cheaper ones. Dataproc makes them when it can, and takes them away: no job waits
-        for them, unless ``min_ready_workers`` says so.
+        for them, unless ``min_ready_workers`` says so. 0 where ``workers`` is a pair.
     :param preemptibility: of the secondary workers: ``SPOT``, ``PREEMPTIBLE`` or ``NON_PREEMPTIBLE``.
     :param threads: threads of each Dask worker; ``None``: one for each virtual CPU.
     :param memory: memory of each Dask worker; ``None``: what the machine has.
     :param master: its machine.
     :param worker: machine of each worker.
-    :param secondary_worker: machine of each secondary worker; ``None``: as ``worker``.
+    :param secondary_worker: machine of each secondary worker, of the type of ``worker``: only its disks may be
+        others. ``None``: as ``worker``.
     :param image_version: such as ``2.2-debian12``.
     :param image: URI of a custom image, instead.
-    :param runtime: ``standalone``: scheduler and workers are services of the machines.
+    :param runtime: ``standalone``: scheduler and workers are services of the machines. ``yarn``: each job starts them
+        on YARN, ``workers`` of them (secondary machines are room for more, up to one each), and ends them; ``memory``
+        must be given then.
+    :param autoscaling_policy: name or URI of a policy by which Dataproc changes the number of workers, with
+        ``runtime="yarn"``: it looks at the memory of YARN alone.
     :param dask: where Dask comes from: ``pypi``, ``image`` (it is in the image), ``google`` (Google's public
         initialization action), or a wheelhouse for machines without internet: ``gs://bucket/wheels/``.
     :param packages: further Python packages, pinned: ``["pandas==2.3.3"]``. Dask and gcsfs come by themselves, in the
@@ -68,15 +75,19 @@ class DataprocCluster(TemporaryClusterSpec):
     :param tags: network tags of the machines.
     :param labels: further labels of cluster and jobs.
     :param kms_key: key that encrypts disks and job arguments.
-    :param staging_bucket: bucket of Dataproc's own files; ``None``: Dataproc makes one.
-    :param temp_bucket: bucket of Dataproc's short-lived files.
+    :param staging_bucket: bucket of Dataproc's own files; ``None``: that of ``[dask] staging``.
+    :param temp_bucket: bucket of Dataproc's short-lived files; ``None``: as ``staging_bucket``.
     :param shielded: whether the machines start with secure boot, vTPM and integrity monitoring.
     :param component_gateway: whether Dask's dashboard and the others are reachable through Google's gateway.
     :param logging: whether logs of the machines go to Cloud Logging.
     :param monitoring: whether their metrics go to Cloud Monitoring.
     :param nfs: a file system that all machines mount.
     :param properties: of daemons: ``{"spark:spark.driver.memory": "8g"}``.
+    :param job_properties: of Spark, for every job: ``{"spark.driver.memory": "8g"}``. They stand in the metadata of the
+        machines: no secrets.
     :param metadata: further metadata of the machines, for scripts.
+    :param max_cost: what the cluster may cost in all of its ``max_lifetime``, in the currency of ``[dask]
+        dataproc_prices``: a spec that could cost more, or nobody knows what, is refused before anything is made.
     :param cluster_config_overrides: merged into the request: ``{"config": {...}, "labels": {...}}`` in the words of
         the REST API; ``None`` removes.
     """
@@ -98,6 +109,7 @@ class DataprocCluster(TemporaryClusterSpec):
     image_version: str = "2.2-debian12"
     image: str | None = None
     runtime: str = "standalone"
+    autoscaling_policy: str | None = None
     dask: str = "pypi"
     packages: Sequence[str] = ()
     initialization_actions: Sequence[str] = ()
@@ -116,7 +128,9 @@ class DataprocCluster(TemporaryClusterSpec):
     monitoring: bool = True
     nfs: Mapping[str, str] | fields.NfsMount | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
+    job_properties: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    max_cost: float | str | None = None
     cluster_config_overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -131,14 +145,20 @@ class DataprocCluster(TemporaryClusterSpec):
         for name in ("master", "worker", "secondary_worker"):
             if getattr(self, name) is not None:
                 fields.machines(self._field(name), getattr(self, name))
-        if self.tls:
-            raise InvalidInput(self._field("tls"), True, "False: there are no certificates on Dataproc yet")
+        if self.tls and self.runtime == "standalone":
+            allowed = 'False: there are no certificates on Dataproc, but with runtime="yarn"'
+            raise InvalidInput(self._field("tls"), True, allowed)
+        if self.max_cost is not None:
+            self._check("max_cost", fields.check_amount)
+        self._check_secondary_type()
         self._check_counts()
         self._check_times()
         self._check_setup()
+        self._check_policy()
         fields.check_labels(self._field("labels"), self.labels)
         fields.check_tags(self._field("tags"), self.tags)
         fields.check_properties(self._field("properties"), self.properties)
+        fields.check_job_properties(self._field("job_properties"), self.job_properties)
         overrides = check_mapping(self._field("cluster_config_overrides"), self.cluster_config_overrides)
         if not set(overrides) <= {"config", "labels"}:
             raise InvalidInput(self._field("cluster_config_overrides"), dict(overrides), "the keys config and labels")
@@ -160,6 +180,12 @@ class DataprocCluster(TemporaryClusterSpec):
     def secondary_count(self) -> int:
         """Number of secondary workers."""
         return parse_count(self._field("secondary_workers"), self.secondary_workers, least=0)
+
+    @property
+    def elastic(self) -> bool:
+        """Whether the number of machines follows Dask's own demand."""
+        low, high = self.worker_range
+        return low < high and self.runtime == "standalone"
 
     @property
     def single_node(self) -> bool:
@@ -223,18 +249,48 @@ class DataprocCluster(TemporaryClusterSpec):
         elif not is_template(self.worker_machines.machine_type):
             _ = self.thread_count
 
+    def _check_secondary_type(self) -> None:
+        given, primary = self.secondary_machines.machine_type, self.worker_machines.machine_type
+        if not (is_template(given) or is_template(primary)) and given != primary:
+            allowed = f"{primary}, the type of worker: Dataproc gives secondary workers no other, only other disks"
+            raise InvalidInput(self._field("secondary_worker.machine_type"), given, allowed)
+
     def _check_counts(self) -> None:
         """The numbers of machines that Dataproc takes."""
-        if isinstance(self.workers, list | tuple):
-            allowed = "one number: a cluster on Dataproc does not follow the demand yet"
-            raise InvalidInput(self._field("workers"), self.workers, allowed)
         self._check("secondary_workers", lambda name, value: parse_count(name, value, least=0))
-        known = not (is_template(self.workers) or is_template(self.secondary_workers))
-        if known and self.single_node and self.secondary_count:
-            raise InvalidInput(self._field("secondary_workers"), self.secondary_workers, "0 with workers=1")
+        pair = self.workers if isinstance(self.workers, list | tuple) else (self.workers,)
+        if not any(is_template(value) for value in pair):
+            self._check_range()
         if not is_template(self.preemptibility) and self.preemptibility not in fields.PREEMPTIBILITY:
             allowed = f"one of {', '.join(fields.PREEMPTIBILITY)}"
             raise InvalidInput(self._field("preemptibility"), self.preemptibility, allowed)
+
+    def _check_range(self) -> None:
+        secondary = 0 if is_template(self.secondary_workers) else self.secondary_count
+        if self.single_node and secondary:
+            raise InvalidInput(self._field("secondary_workers"), self.secondary_workers, "0 with workers=1")
+        low, high = self.worker_range
+        if low == high or is_template(self.runtime):
+            return
+        if low < 2:
+            raise InvalidInput(self._field("workers"), self.workers, "a minimum of at least 2 workers")
+        if secondary:
+            allowed = "0 where workers is a pair: all beyond its minimum are secondary workers"
+            raise InvalidInput(self._field("secondary_workers"), self.secondary_workers, allowed)
+        if self.runtime == "standalone" and not is_template(self.min_ready_workers) and self.ready_workers > low:
+            allowed = f"at most {low}, the minimum of workers: more come only once there is work for them"
+            raise InvalidInput(self._field("min_ready_workers"), self.min_ready_workers, allowed)
+        if self.dask == "google":
+            allowed = "one number with dask='google': its script knows nothing of the demand"
+            raise InvalidInput(self._field("workers"), self.workers, allowed)
+        if self.runtime == "yarn" and self.autoscaling_policy is None:
+            allowed = 'one number with runtime="yarn", or autoscaling_policy=… beside it, which makes the machines'
+            raise InvalidInput(self._field("workers"), self.workers, allowed)
+
+    def _check_policy(self) -> None:
+        if self.autoscaling_policy is not None and not is_template(self.runtime) and self.runtime != "yarn":
+            allowed = 'nothing with runtime="standalone": a policy looks at YARN alone; workers=(2, 10) follows Dask'
+            raise InvalidInput(self._field("autoscaling_policy"), self.autoscaling_policy, allowed)
 
     def _check_times(self) -> None:
         spans = (
@@ -257,6 +313,12 @@ class DataprocCluster(TemporaryClusterSpec):
             check_text(self._field("dask"), self.dask, _WHEELS, allowed)
         for package in check_list(self._field("packages"), self.packages):
             check_text(self._field("packages"), package, _PACKAGE, 'pinned packages, one an entry: "dask-ml==2025.1.0"')
+        if self.runtime == "yarn" and self.dask == "google":
+            allowed = "pypi, image or a wheelhouse with runtime='yarn': Google's script has a Dask of 2022 for it"
+            raise InvalidInput(self._field("dask"), self.dask, allowed)
+        if self.runtime == "yarn" and self.memory is None:
+            allowed = 'a size like "4 GiB" with runtime="yarn": YARN is asked for it'
+            raise InvalidInput(self._field("memory"), None, allowed)
         if self.packages and self.dask in ("image", "google"):
             allowed = f"none with dask={self.dask!r}: nothing is installed then"
             raise InvalidInput(self._field("packages"), self.packages, allowed)

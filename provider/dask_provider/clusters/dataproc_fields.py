@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ PREEMPTIBILITY = ("SPOT", "PREEMPTIBLE", "NON_PREEMPTIBLE")
 _PROPERTY = re.compile(
     r"(capacity-scheduler|core|dataproc|distcp|hdfs|hive|mapred|pig|spark|yarn|zookeeper)(-env|-log4j)?:[\w.-]+"
 )
+#: of a job, which we say ourselves: its driver is our runtime, on the master, in Dask's environment
+OUR_JOB_PROPERTIES = ("spark.submit.deployMode", "spark.pyspark.python", "spark.pyspark.driver.python")
+_JOB_PROPERTY = re.compile(r"spark\.[\w.-]+")
 _PROJECT = re.compile(r"(?:[a-z][-a-z0-9.]{0,60}:)?[a-z][-a-z0-9]{4,28}[a-z0-9]")
 _REGION = re.compile(r"[a-z]+-[a-z]+\d+")
 _ZONE = re.compile(r"[a-z]+-[a-z]+\d+-[a-z]")
@@ -34,6 +38,8 @@ _SUBNETWORK = re.compile(
     r"(https://[^\s]+/)?(projects/[^/]+/regions/[^/]+/subnetworks/)?[a-z]([-a-z0-9]{0,61}[a-z0-9])?"
 )
 _SCRIPT = re.compile(r"gs://[^/\s]+/\S+[^/\s]")
+_POLICY_ID = r"[A-Za-z0-9][A-Za-z0-9_-]{1,48}[A-Za-z0-9]"
+_POLICY = re.compile(rf"((https://\S+/)?projects/[^/]+/(regions|locations)/[^/]+/autoscalingPolicies/)?{_POLICY_ID}")
 _PATH = re.compile(r"/[^\s:]*[^\s:/]")
 _HOST = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?")
 
@@ -46,6 +52,7 @@ TEXTS = {
     "subnetwork": (_SUBNETWORK, 'a subnetwork: its name or "projects/P/regions/R/subnetworks/NAME"'),
     "service_account": (_ACCOUNT, "the e-mail address of a service account"),
     "kms_key": (_KMS_KEY, '"projects/P/locations/L/keyRings/R/cryptoKeys/K"'),
+    "autoscaling_policy": (_POLICY, 'a policy: its name or "projects/P/locations/R/autoscalingPolicies/NAME"'),
     "staging_bucket": (_BUCKET, 'the name of a bucket, without "gs://"'),
     "temp_bucket": (_BUCKET, 'the name of a bucket, without "gs://"'),
 }
@@ -151,8 +158,28 @@ def check_properties(field: str, value: object) -> None:
             raise InvalidInput(field, {key: text}, 'text as the value (quoted: "true", "8")')
 
 
+def check_job_properties(field: str, value: object) -> None:
+    """Properties of Spark for a job: ``{"spark.driver.memory": "8g"}``."""
+    for key, text in check_mapping(field, value).items():
+        check_text(field, key, _JOB_PROPERTY, 'keys like "spark.driver.memory", without the "spark:" of properties')
+        if key in OUR_JOB_PROPERTIES:
+            raise InvalidInput(field, key, f"others than {', '.join(OUR_JOB_PROPERTIES)}: those are set for every job")
+        if not isinstance(text, str):
+            raise InvalidInput(field, {key: text}, 'text as the value (quoted: "true", "8")')
+
+
 def check_span(field: str, given: object, seconds: float, span: tuple[float, float]) -> None:
     """:raises InvalidInput: for a time that Dataproc does not take."""
     if not span[0] <= seconds <= span[1]:
         least, most = f"{span[0] / 60:.0f} min", f"{span[1] / 86400:.0f} days"
         raise InvalidInput(field, given, f"{least} to {most}: Dataproc takes no other")
+
+
+def check_amount(field: str, value: object) -> None:
+    """:raises InvalidInput: for what is no amount of money."""
+    try:
+        good = isinstance(value, int | float | str) and not isinstance(value, bool) and 0 < float(value) < math.inf
+    except ValueError:
+        good = False
+    if not good:
+        raise InvalidInput(field, value, "a number above 0, or None")

@@ -92,8 +92,8 @@ class KubernetesCluster(TemporaryClusterSpec):
     :param manifest_overrides: merged into the DaskCluster: mappings key by key, lists of named things (containers,
         env, ports, volumes) name by name, other lists as a whole; ``None`` removes.
     :param manifest: an own DaskCluster in YAML (text, path or URI) instead of all fields that describe pods and
-        service. Name, labels, lease, ``env`` and ``tls`` are added. ``workers`` counts: its replicas must be equal
-        or left out.
+        service. What is read from a path or URI is not rendered: it must hold no Jinja. Name, labels, lease, ``env``
+        and ``tls`` are added. ``workers`` counts: its replicas must be equal or left out.
     """
 
     place: ClassVar[str] = "kubernetes"

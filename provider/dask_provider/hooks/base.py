@@ -6,6 +6,7 @@ for long; a trigger and a blocking operator run the very same ones.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -14,11 +15,12 @@ from typing import Any, ClassVar, Generic, TypeVar
 from dask_provider.clusters.base import ClusterSpec
 from dask_provider.errors import ClusterFailed
 from dask_provider.handles import ClusterHandle, JobHandle
+from dask_provider.hooks.cost import Cost
 from dask_provider.jobs import Bundle
 from dask_provider.outcomes import Outcome
 from dask_provider.owner import Attempt, Owner
 
-#: what ``cancel`` says of a job that is another attempt's now
+#: what ``cancel`` and ``delete`` say of what is another attempt's now
 TAKEN_OVER = "left to another attempt, which has taken it over"
 #: seconds that a cluster has to be gone, before its name is used again or whoever ended it leaves
 GONE_WITHIN = 120.0
@@ -73,17 +75,22 @@ class ClusterHook(ABC, Generic[SpecT]):
     """How one place is spoken to."""
 
     place: ClassVar[str]
+    #: seconds at most that a deferrable step waits by itself for a cluster to be ready; set where machines take minutes
+    #: to come and go: more than it takes to see that an earlier try's is ready would be a wasted slot.
+    longest_sync: ClassVar[float] = math.inf
 
     @abstractmethod
     def plan(self, spec: SpecT, owner: Owner) -> dict[str, Any]:
         """What ``create`` would make, without doing any I/O."""
 
     @abstractmethod
-    async def create(self, spec: SpecT, owner: Owner, attempt: int) -> ClusterHandle:
+    async def create(self, spec: SpecT, owner: Owner, attempt: Attempt) -> ClusterHandle:
         """Create, or adopt the one that the same owner made before from the same spec. The lease comes first.
 
-        :param attempt: try number, written on the cluster: an older attempt will not delete it any more.
+        :param attempt: written on the cluster: who deletes compares it (see :meth:`delete`).
+        :returns: with this attempt's number and start, also after :meth:`wait_ready`.
         :raises SpecChanged: when the owner's cluster was made from another spec.
+        :raises Overtaken: when a newer try has the cluster; it is left as it is.
         """
 
     @abstractmethod
@@ -115,6 +122,10 @@ class ClusterHook(ABC, Generic[SpecT]):
         """
 
     @abstractmethod
+    async def would_adopt(self, handle: ClusterHandle, bundle: Bundle, attempt: Attempt) -> bool:
+        """Whether :meth:`submit` would adopt a job of an earlier try. Changes nothing."""
+
+    @abstractmethod
     def watch(self, job: JobHandle, *, position: int, eager: bool) -> AsyncIterator[News]:
         """News until the outcome, which comes last.
 
@@ -136,16 +147,24 @@ class ClusterHook(ABC, Generic[SpecT]):
         """
 
     @abstractmethod
-    async def delete(self, handle: ClusterHandle, reason: str, *, attempt: int | None = None) -> str:
+    async def delete(self, handle: ClusterHandle, reason: str, *, compare: bool = False) -> str:
         """Ask for the end of this very cluster (same uid). Returns within 2 s.
 
-        :param attempt: only if no later attempt has written itself on it.
-        :returns: ``deleting``, ``already gone``, ``never existed``, or why it is left alone.
+        :param compare: only if ``handle.attempt`` and ``handle.started`` still are those written on it.
+        :returns: ``deleting``, ``already gone``, ``never existed``, or why it is left alone: :data:`TAKEN_OVER` when it
+            is another attempt's now, :data:`NOT_OURS`.
         """
 
     @abstractmethod
     async def wait_gone(self, handle: ClusterHandle, seconds: float) -> bool:
-        """Whether nothing of the cluster is left, after at most ``seconds``."""
+        """Whether nothing of the cluster is left, after at most ``seconds``.
+
+        :raises ClusterFailed: when it is known before that it does not go, naming why.
+        """
+
+    async def cost(self, handle: ClusterHandle) -> Cost | None:
+        """What the cluster costs, asked once its end was asked for. ``None``: this place has no prices."""
+        return None
 
     @abstractmethod
     async def extend(self, handle: ClusterHandle, seconds: float) -> None:

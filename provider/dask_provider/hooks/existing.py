@@ -14,7 +14,7 @@ from dask_provider.errors import ClusterFailed
 from dask_provider.handles import ClusterHandle
 from dask_provider.hooks.base import NOT_OURS, Readiness
 from dask_provider.hooks.host import HostHook, check_python, this_host
-from dask_provider.owner import Owner
+from dask_provider.owner import Attempt, Owner
 from dask_provider.runtime.records import read_record, write_record
 
 
@@ -26,7 +26,7 @@ class ExistingHook(HostHook[ExistingCluster]):
     def plan(self, spec: ExistingCluster, owner: Owner) -> dict[str, Any]:
         return {"use": spec.address or f"connection {spec.conn_id}", "min_workers": spec.ready_workers}
 
-    async def create(self, spec: ExistingCluster, owner: Owner, attempt: int) -> ClusterHandle:
+    async def create(self, spec: ExistingCluster, owner: Owner, attempt: Attempt) -> ClusterHandle:
         check_python("ExistingCluster.python", spec.python)
         found = await _resolve(spec.address, spec.conn_id)
         record = self._record(owner.name)
@@ -43,7 +43,8 @@ class ExistingHook(HostHook[ExistingCluster]):
             scheduler_address=found["address"],
             dashboard_url=spec.dashboard_url or found["dashboard_url"],
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            attempt=attempt,
+            attempt=attempt.number,
+            started=attempt.started,
             details={"host": this_host(), "conn_id": spec.conn_id, "python": spec.python},
         )
 
@@ -76,7 +77,7 @@ class ExistingHook(HostHook[ExistingCluster]):
     async def extend(self, handle: ClusterHandle, seconds: float) -> None:
         """Nothing to do: there is no lease."""
 
-    async def delete(self, handle: ClusterHandle, reason: str, *, attempt: int | None = None) -> str:
+    async def delete(self, handle: ClusterHandle, reason: str, *, compare: bool = False) -> str:
         return NOT_OURS
 
     async def wait_gone(self, handle: ClusterHandle, seconds: float) -> bool:

@@ -135,10 +135,10 @@ class HostHook(ClusterHook[SpecT]):
         home = self._job_folder(bundle.owner.name)
         with locked(home.with_suffix(".lock")):
             for any_old in self._jobs(home, superseded=True):
-                _check_newest(any_old, attempt)
+                check_newest("job", any_old, attempt)
             for old in self._jobs(home):
-                if _number(old) >= attempt.since and not attempt.fresh and self._can_adopt(old, bundle):
-                    _write_attempt(old, attempt)
+                if self._can_adopt(old, bundle, attempt):
+                    write_attempt(old, attempt)
                     return self._job_handle(old, adopted=True)
                 self._end_job(old)
                 # Nobody is to find it again: a run that was deleted and made anew counts its tries from 1.
@@ -153,7 +153,7 @@ class HostHook(ClusterHook[SpecT]):
                 target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 target.write_bytes(content)
             job_json = bundle.job_json(
-                job_id, min_workers=handle.min_workers, ready_timeout=handle.ready_timeout, **of_job
+                job_id, **{"min_workers": handle.min_workers, "ready_timeout": handle.ready_timeout, **of_job}
             )
             with open(os.open(folder / "job.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
                 file.write(job_json)
@@ -165,7 +165,7 @@ class HostHook(ClusterHook[SpecT]):
                 "results": bundle.results(job_id),
                 "manifest": bundle.manifest(job_id),
             }
-            _write_attempt(folder, attempt)
+            write_attempt(folder, attempt)
             write_record(folder / "record.json", record)
             python = handle.details.get("python") or sys.executable
             command = [python, str(folder / ARCHIVE), "job", str(folder / "job.json")]
@@ -185,9 +185,18 @@ class HostHook(ClusterHook[SpecT]):
         counted = [folder for folder in found if superseded or not (folder / "superseded").exists()]
         return sorted(counted, key=_number, reverse=True)
 
-    def _can_adopt(self, folder: Path, bundle: Bundle) -> bool:
+    async def would_adopt(self, handle: ClusterHandle, bundle: Bundle, attempt: Attempt) -> bool:
+        return await asyncio.to_thread(self._would_adopt, bundle, attempt)
+
+    def _would_adopt(self, bundle: Bundle, attempt: Attempt) -> bool:
+        home = self._job_folder(bundle.owner.name)
+        with locked(home.with_suffix(".lock")):
+            return any(self._can_adopt(job, bundle, attempt) for job in self._jobs(home))
+
+    def _can_adopt(self, folder: Path, bundle: Bundle, attempt: Attempt) -> bool:
         record = read_record(folder / "record.json") or {}
-        if record.get("spec_hash") != bundle.spec_hash:
+        earlier = not attempt.fresh and _number(folder) >= attempt.since
+        if not earlier or record.get("spec_hash") != bundle.spec_hash:
             return False
         if outcome := read_record(folder / "outcome.json"):
             return bool(outcome["state"] == "succeeded")
@@ -207,18 +216,18 @@ class HostHook(ClusterHook[SpecT]):
 
     def _job_handle(self, folder: Path, *, adopted: bool = False) -> JobHandle:
         record = read_record(folder / "record.json")
-        attempt = read_record(folder / "attempt.json")
-        if record is None or attempt is None:
+        if record is None:
             raise FileNotFoundError(f"there is no job in {folder}")
+        number, started = attempt_of(folder)
         return JobHandle(
             place=self.place,
             job_id=record["job_id"],
             location=str(folder),
-            attempt=attempt["attempt"],
+            attempt=number,
             results=record["results"],
             manifest=record["manifest"],
             adopted=adopted,
-            started=attempt.get("started", 0.0),
+            started=started,
         )
 
     async def find_job(self, handle: ClusterHandle, owner: Owner) -> JobHandle | None:
@@ -232,10 +241,18 @@ class HostHook(ClusterHook[SpecT]):
 
     async def cancel(self, job: JobHandle) -> str:
         folder = Path(job.location)
-        attempt = read_record(folder / "attempt.json")
-        if attempt is None or (attempt["attempt"], attempt.get("started", 0.0)) != (job.attempt, job.started):
+        if (folder / "ending.json").exists():  # nobody adopts it any more; whoever ends it may have the lock for long
+            return self._cancel(folder, job)
+        return await asyncio.to_thread(self._cancel_locked, folder, job)
+
+    def _cancel_locked(self, folder: Path, job: JobHandle) -> str:
+        with locked(folder.parent.with_suffix(".lock")):  # so that nobody adopts it meanwhile
+            return self._cancel(folder, job)
+
+    def _cancel(self, folder: Path, job: JobHandle) -> str:
+        if attempt_of(folder) != (job.attempt, job.started):
             return TAKEN_OVER
-        write_record(folder / "ending.json", {})  # no other try adopts it any more
+        write_record(folder / "ending.json", {})
         return "cancelled" if send_signal(read_record(folder / "process.json"), signal.SIGTERM) else "already over"
 
     async def watch(self, job: JobHandle, *, position: int, eager: bool) -> AsyncIterator[News]:
@@ -272,15 +289,22 @@ def _number(folder: Path) -> int:
     return int(folder.name.rpartition("-")[2])
 
 
-def _write_attempt(folder: Path, attempt: Attempt) -> None:
+def write_attempt(folder: Path, attempt: Attempt) -> None:
+    """Note the try that has the cluster or job."""
     write_record(folder / "attempt.json", {"attempt": attempt.number, "started": attempt.started})
 
 
-def _check_newest(folder: Path, attempt: Attempt) -> None:
-    """:raises Overtaken: when the job is a newer try's."""
+def attempt_of(folder: Path) -> tuple[int, float]:
+    """Number and start of the try that has the cluster or job."""
     written = read_record(folder / "attempt.json") or {}
-    if attempt.is_overtaken_by(written.get("attempt", 0), written.get("started", 0.0)):
-        raise Overtaken(folder.name, attempt.number, written["attempt"])
+    return written.get("attempt", 0), written.get("started", 0.0)
+
+
+def check_newest(what: str, folder: Path, attempt: Attempt) -> None:
+    """:raises Overtaken: when cluster or job are a newer try's."""
+    number, started = attempt_of(folder)
+    if attempt.is_overtaken_by(number, started):
+        raise Overtaken(f"{what} {folder.name}", attempt.number, number)
 
 
 def _verdict(record: dict[str, Any] | None) -> Outcome:

@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,21 @@ from dask_provider import config
 from dask_provider.clusters.local import LocalCluster
 from dask_provider.errors import ClusterFailed, ClusterGone
 from dask_provider.handles import ClusterHandle, JobHandle
-from dask_provider.hooks.base import Readiness, SpecChanged
+from dask_provider.hooks.base import TAKEN_OVER, Readiness, SpecChanged
 from dask_provider.hooks.host import (
     HostHook,
+    attempt_of,
     check_host,
+    check_newest,
     check_python,
     clean_environment,
     forget_old,
     locked,
     start_detached,
     this_host,
+    write_attempt,
 )
-from dask_provider.owner import Owner
+from dask_provider.owner import Attempt, Owner
 from dask_provider.runtime.processes import alive, send_signal, wait_dead
 from dask_provider.runtime.records import read_record, write_record
 
@@ -46,14 +50,15 @@ class LocalHook(HostHook[LocalCluster]):
         record = _record(spec, owner, uid="(new)", now=0) | {"env": sorted(spec.env)}
         return {"folder": str(self._folder(owner.name)), "cluster.json": record}
 
-    async def create(self, spec: LocalCluster, owner: Owner, attempt: int) -> ClusterHandle:
+    async def create(self, spec: LocalCluster, owner: Owner, attempt: Attempt) -> ClusterHandle:
         return await asyncio.to_thread(self._create, spec, owner, attempt)
 
-    def _create(self, spec: LocalCluster, owner: Owner, attempt: int) -> ClusterHandle:
+    def _create(self, spec: LocalCluster, owner: Owner, attempt: Attempt) -> ClusterHandle:
         check_python("LocalCluster.python", spec.python)
         forget_old()
         folder = self._folder(owner.name)
         with locked(folder.with_suffix(".lock")):
+            check_newest("cluster", folder, attempt)
             if read_record(folder / "ending.json") or _over(read_record(folder / "status.json")):
                 self._end_cluster(folder)
             if alive(read_record(folder / "keeper.json")):
@@ -61,13 +66,13 @@ class LocalHook(HostHook[LocalCluster]):
                 check_host(f"cluster {handle.name}", handle.details["host"])
                 if handle.spec_hash != spec.hash():
                     raise SpecChanged(f"cluster {handle.name} was made from another spec; delete it first", handle)
-                write_record(folder / "attempt.json", {"attempt": attempt})
+                write_attempt(folder, attempt)
                 return self._handle(folder)
             self._end_cluster(folder)  # what a killed keeper may have left
             shutil.rmtree(folder, ignore_errors=True)
             (folder / "jobs").mkdir(parents=True, mode=0o700)
             write_record(folder / "cluster.json", _record(spec, owner, uid=uuid.uuid4().hex, now=time.time()))
-            write_record(folder / "attempt.json", {"attempt": attempt})
+            write_attempt(folder, attempt)
             (folder / "activity").touch(mode=0o600)
             command = [sys.executable, "-m", "dask_provider.runtime", "keeper", str(folder)]
             start_detached(folder / "keeper.json", folder / "keeper.log", command, clean_environment())
@@ -80,7 +85,8 @@ class LocalHook(HostHook[LocalCluster]):
         said = None
         while True:
             status = self._check_there(handle)
-            handle = self._handle(folder)
+            # Whose it was: another try may have adopted it.
+            handle = replace(self._handle(folder), attempt=handle.attempt, started=handle.started)
             ready = status.get("state") == "ready" and status.get("workers", 0) >= handle.min_workers
             text = f"{status.get('workers', 0)} of {handle.min_workers} workers joined"
             if problem := status.get("problem"):
@@ -110,22 +116,29 @@ class LocalHook(HostHook[LocalCluster]):
             until = (read_record(lease) or {}).get("until", 0.0)  # another task of the block may need it longer
             write_record(lease, {"until": max(until, time.time() + seconds)})
 
-    async def delete(self, handle: ClusterHandle, reason: str, *, attempt: int | None = None) -> str:
+    async def delete(self, handle: ClusterHandle, reason: str, *, compare: bool = False) -> str:
         folder = self._own_folder(handle)
         record = read_record(folder / "cluster.json")
         if record is None:
             return "never existed"
-        if record["uid"] != handle.uid:
-            return "already gone"
-        written = (read_record(folder / "attempt.json") or {}).get("attempt")
-        if attempt is not None and (written or 0) > attempt:
-            return f"left to attempt {written}, which has taken it over"
         keeper = read_record(folder / "keeper.json")
-        if not alive(keeper):
+        if record["uid"] != handle.uid or not alive(keeper):
             return "already gone"
-        write_record(folder / "ending.json", {"reason": reason})
-        send_signal(keeper, signal.SIGTERM)
-        return "deleting"
+        if (folder / "ending.json").exists():  # whoever ends it may have the lock for long
+            send_signal(keeper, signal.SIGTERM)
+            return "deleting"
+        return await asyncio.to_thread(self._delete, folder, handle, reason, compare)
+
+    def _delete(self, folder: Path, handle: ClusterHandle, reason: str, compare: bool) -> str:
+        with locked(folder.with_suffix(".lock")):  # so that nobody adopts it meanwhile
+            keeper = read_record(folder / "keeper.json")
+            if (read_record(folder / "cluster.json") or {}).get("uid") != handle.uid or not alive(keeper):
+                return "already gone"
+            if compare and attempt_of(folder) != (handle.attempt, handle.started):
+                return TAKEN_OVER
+            write_record(folder / "ending.json", {"reason": reason})
+            send_signal(keeper, signal.SIGTERM)
+            return "deleting"
 
     async def wait_gone(self, handle: ClusterHandle, seconds: float) -> bool:
         folder = self._own_folder(handle)
@@ -195,6 +208,7 @@ class LocalHook(HostHook[LocalCluster]):
         record = read_record(folder / "cluster.json")
         if record is None:
             raise ClusterGone(f"there is no cluster in {folder}")
+        number, started = attempt_of(folder)
         status = read_record(folder / "status.json") or {}
         return ClusterHandle(
             place=self.place,
@@ -208,7 +222,8 @@ class LocalHook(HostHook[LocalCluster]):
             dashboard_url=status.get("dashboard_url"),
             created=_iso(record["created"]),
             expires=_iso(record["created"] + record["max_lifetime"]),
-            attempt=(read_record(folder / "attempt.json") or {}).get("attempt", 1),
+            attempt=number,
+            started=started,
             details={"host": record["this_host"], "folder": str(folder), "python": record["python"]},
         )
 
@@ -218,8 +233,10 @@ class LocalHook(HostHook[LocalCluster]):
         self._check_there(handle)
         folder = self._own_folder(handle)
         record = read_record(folder / "cluster.json") or {}
+        scaled = read_record(folder / "wanted.json")
         tls = {f"{name}_file": str(folder / "tls" / f"{name}.pem") for name in ("ca", "cert", "key")}
         return {
+            "min_workers": min(handle.min_workers, scaled["workers"][0]) if scaled else handle.min_workers,
             "scheduler": handle.scheduler_address,
             "tls": tls if record["tls"] else None,
             "activity_file": str(folder / "activity"),

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
         DaskDeleteClusterOperator,
         DaskScaleClusterOperator,
     )
+    from dask_provider.operators.dataproc_policies import (
+        DaskDeleteAutoscalingPolicyOperator,
+        DaskSetAutoscalingPolicyOperator,
+    )
     from dask_provider.operators.job import DaskJobOperator
     from dask_provider.operators.kubernetes_job import KubernetesJobOperator
     from dask_provider.operators.kubernetes_ports import DaskChangeNodePortsOperator
@@ -19,20 +23,24 @@ if TYPE_CHECKING:
 _MODULES = {
     "DaskChangeNodePortsOperator": "kubernetes_ports",
     "DaskCreateClusterOperator": "cluster",
+    "DaskDeleteAutoscalingPolicyOperator": "dataproc_policies",
     "DaskDeleteClusterOperator": "cluster",
     "DaskJobOperator": "job",
     "DaskReapClustersOperator": "reaper",
     "DaskScaleClusterOperator": "cluster",
+    "DaskSetAutoscalingPolicyOperator": "dataproc_policies",
     "DaskStoreResultsOperator": "results",
     "KubernetesJobOperator": "kubernetes_job",
 }
 __all__ = [
     "DaskChangeNodePortsOperator",
     "DaskCreateClusterOperator",
+    "DaskDeleteAutoscalingPolicyOperator",
     "DaskDeleteClusterOperator",
     "DaskJobOperator",
     "DaskReapClustersOperator",
     "DaskScaleClusterOperator",
+    "DaskSetAutoscalingPolicyOperator",
     "DaskStoreResultsOperator",
     "KubernetesJobOperator",
 ]

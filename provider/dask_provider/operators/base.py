@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
@@ -17,11 +18,13 @@ from dask_provider._compat import (
     BaseOperator,
     TaskDeferralError,
     current_context,
+    missing_value,
     run_is_over,
     task_state,
 )
 from dask_provider.clusters.base import ClusterSpec
 from dask_provider.errors import InvalidInput, JobFailed
+from dask_provider.handles import ClusterHandle, JobHandle
 from dask_provider.owner import Attempt, Owner, TaskKey
 from dask_provider.sideloop import DeadlinePassed, run_aside, until, within
 
@@ -32,6 +35,9 @@ ASK_WITHIN = 1.0
 END_WITHIN = 4.5
 #: seconds that Airflow's own time-out of a deferral comes after ours
 MARGIN = 60.0
+
+#: seconds between the start of a try as its worker and as Airflow's database knows it, at most
+SAME_TRY = 30.0
 
 
 class DaskOperator(BaseOperator):
@@ -83,6 +89,13 @@ class DaskOperator(BaseOperator):
             ti.try_number, ti.max_tries, self.retries or 0, started=self._started(), deadline=self._deadline
         )
 
+    def _is_ours(self, found: ClusterHandle | JobHandle) -> bool:
+        """Whether this try may end it: as long as it is no newer try's, also what an older one left."""
+        attempt = self.attempt()
+        # A blank operator, killed while its task was deferred, knows only Airflow's start of it: see _defer.
+        same = found.attempt == attempt.number and abs(found.started - attempt.started) < SAME_TRY
+        return same or not attempt.is_overtaken_by(found.attempt, found.started)
+
     def _started(self) -> float:
         """When this try began, seconds since the epoch: the same before and after a deferral."""
         if self._began is None:
@@ -97,7 +110,17 @@ class DaskOperator(BaseOperator):
     def _rendered(self, spec: ClusterSpec) -> ClusterSpec:
         # Not by Airflow's renderer: it sets attributes, and specs are frozen.
         context = self._context if self._context is not None else current_context()
-        return spec.rendered(lambda value: self.render_template(value, context))
+
+        def render(value: Any) -> Any:
+            try:
+                return self.render_template(value, context)
+            except Exception as error:
+                if (missing := missing_value(error)) is None:
+                    raise
+                allowed = f"templates whose values are there ({missing})"
+                raise InvalidInput(type(spec).__name__, value, allowed) from error
+
+        return spec.rendered(render)
 
     # --- how long ---
 
@@ -111,10 +134,10 @@ class DaskOperator(BaseOperator):
     def _defers(self, place: str) -> bool:
         return config.default_deferrable(place) if self.deferrable is None else self.deferrable
 
-    async def first(self, source: AsyncIterator[T], place: str) -> T | None:
+    async def first(self, source: AsyncIterator[T], place: str, longest_sync: float = math.inf) -> T | None:
         """The first item, or ``None`` when it is time to defer."""
         loop = asyncio.get_running_loop()
-        ends = loop.time() + config.sync_seconds() if self._defers(place) else None
+        ends = loop.time() + min(config.sync_seconds(), longest_sync) if self._defers(place) else None
         try:
             async with contextlib.aclosing(until(ends, source)) as items:
                 async for item in items:
@@ -123,9 +146,14 @@ class DaskOperator(BaseOperator):
             return None
         raise RuntimeError("the wait ended without an answer")
 
-    def _defer(self, trigger: Any, method: str, **kwargs: Any) -> None:
-        deadline = self._deadline
-        timeout = None if deadline is None else timedelta(seconds=max(0.0, deadline - time.time()) + MARGIN)
+    def _defer(self, trigger: Any, method: str, until: float | None = None, **kwargs: Any) -> None:
+        """Go on in ``method`` once the trigger has fired.
+
+        :param until: seconds since the epoch; it fails a minute later, also if no triggerer runs; default: as
+            ``execution_timeout`` says.
+        """
+        ends = [each for each in (until, self._deadline) if each is not None]
+        timeout = timedelta(seconds=max(0.0, min(ends) - time.time()) + MARGIN) if ends else None
         # Airflow's own start_date is another one afterwards: that of its database, a moment before the worker's.
         kwargs |= {"attempt": self.attempt().number, "started": self._started()}
         self.defer(trigger=trigger, method_name=method, kwargs=kwargs, timeout=timeout)
@@ -173,8 +201,10 @@ class DaskOperator(BaseOperator):
             if for_good or self.attempt().last:
                 try:
                     run_aside(self._end(run_over=False), END_WITHIN)
-                except Exception:
-                    self.log.warning("what this task started is left to its lease", exc_info=True)
+                except Exception as left:
+                    # Refused alike on the first try: nothing was ever asked for.
+                    if str(left) != str(error) or self.attempt().number > 1:
+                        self.log.warning("what this task started is left to its lease", exc_info=True)
             if isinstance(error, InvalidInput):  # a retry would be told the same
                 raise AirflowFailException(str(error)) from error
             raise

@@ -51,11 +51,6 @@ class FollowingOperator(DaskOperator):
 
         return await self.first(outcomes(hook.watch(job, position=0, eager=True)), job.place), position
 
-    def _is_ours(self, job: JobHandle) -> bool:
-        """Whether it is this try's to end: an older one, not yet adopted, is as well; a newer try's is not."""
-        attempt = self.attempt()
-        return job.attempt <= attempt.number and not attempt.is_overtaken_by(job.attempt, job.started)
-
     # --- one file of many ---
 
     @property

@@ -11,12 +11,12 @@ from dask_provider.clusters.base import ClusterSpec
 from dask_provider.errors import ClusterFailed, ClusterGone, InvalidInput, JobFailed
 from dask_provider.handles import ClusterHandle, JobHandle
 from dask_provider.hooks import hook_of
-from dask_provider.hooks.base import ClusterHook
+from dask_provider.hooks.base import GONE_WITHIN, TAKEN_OVER, ClusterHook
 from dask_provider.joblog import failure_text
 from dask_provider.jobs import Bundle, Job, make_bundle, staged
 from dask_provider.links import DaskDashboardLink, DaskReportLink, DaskResultsLink
 from dask_provider.operators.ahead import check_ahead, known_ahead
-from dask_provider.operators.cluster import dashboard, plan_of, remove, start_cluster
+from dask_provider.operators.cluster import cost_of, dashboard, plan_of, remove, start_cluster, tell
 from dask_provider.operators.following import FollowingOperator
 from dask_provider.operators.sources import pickle_call, read_files, read_script
 from dask_provider.outcomes import Outcome
@@ -112,7 +112,7 @@ class DaskJobOperator(FollowingOperator):
         if spec is None:
             return self._run(ClusterHandle.from_dict(self.cluster), bundle)
         check_ahead(self, self._context)
-        ready, handle = run_aside(start_cluster(self, spec, self._owner()))
+        ready, handle = run_aside(start_cluster(self, spec, self._owner(), bundle))
         if ready is None:
             from dask_provider.triggers.cluster import DaskClusterTrigger
 
@@ -175,10 +175,11 @@ class DaskJobOperator(FollowingOperator):
         if outcome.report:
             DaskReportLink.push(self._ti, outcome.report)
         if outcome.succeeded:
-            if own:
-                run_aside(self._delete_own(handle))
+            cost = run_aside(self._delete_own(handle)) if own else None
             published = self._publish_file(job)
             result = self._result(job, outcome)
+            if cost is not None:
+                result["cost"] = cost
             return {**result, **published} if published else result
         text = failure_text(job.job_id, outcome)
         last = self.attempt().last
@@ -218,17 +219,21 @@ class DaskJobOperator(FollowingOperator):
                 delay = min(delay, self.max_retry_delay.total_seconds())
         return delay
 
-    async def _delete_own(self, handle: ClusterHandle) -> None:
-        """The outcome is on record: a failed delete is a warning, the lease and the reaper remain."""
+    async def _delete_own(self, handle: ClusterHandle) -> dict[str, Any] | None:
+        """What it has cost. The outcome is on record: a failed delete is a warning, the lease and the reaper remain."""
         hook = hook_of(handle.place)
         try:
-            said = await hook.delete(handle, "its job is over", attempt=self.attempt().number)
-            gone = await hook.wait_gone(handle, 60)
-            self.log.info("cluster %s: %s%s", handle.name, said, "" if gone else ", not gone after 60 s")
+            said = await hook.delete(handle, "its job is over", compare=True)
+            cost = None if said == TAKEN_OVER else await cost_of(hook, handle, self.log)
+            gone = said == TAKEN_OVER or await hook.wait_gone(handle, GONE_WITHIN)
+            left = "" if gone else f", not gone after {GONE_WITHIN:.0f} s"
+            self.log.info("cluster %s: %s%s", handle.name, said, left)
+            return tell(cost, handle, self.log)
         except Exception:
             self.log.warning(
                 "cluster %s is left to its lease, which ends %s", handle.name, handle.expires, exc_info=True
             )
+            return None
 
     async def _end(self, *, run_over: bool) -> None:
         spec = self._spec()
@@ -244,12 +249,19 @@ class DaskJobOperator(FollowingOperator):
             return
         job = await hook.find_job(handle, self._owner()) if handle else None
         ours = job is None or self._is_ours(job)
-        if job is not None and ours:
-            self.log.info("job %s: %s", job.job_id, await hook.cancel(job))
-        if handle is not None and handle.needed and ours and (spec is not None or run_over):
-            attempt = self.attempt().number if spec is not None else None
-            said = await hook.delete(handle, "its task was ended", attempt=attempt)
-            self.log.info("cluster %s: %s", handle.name, said)
+        if handle is not None and spec is not None:
+            ours = ours and self._is_ours(handle)
+        if not ours:
+            return
+        said = "unknown"
+        try:
+            if job is not None:
+                said = await hook.cancel(job)
+                self.log.info("job %s: %s", job.job_id, said)
+        finally:
+            if handle is not None and handle.needed and said != TAKEN_OVER and (spec is not None or run_over):
+                said = await hook.delete(handle, "its task was ended", compare=True)
+                self.log.info("cluster %s: %s", handle.name, said)
 
     # --- what to run ---
 

@@ -72,7 +72,7 @@ class DaskReapClustersOperator(DaskOperator):
     def _remove(self, handle: ClusterHandle, why: str) -> str:
         """One cluster that resists must not keep the others alive."""
         try:
-            return run_aside(hook_of(handle.place).delete(handle, f"reaped: {why}", attempt=handle.attempt))
+            return run_aside(hook_of(handle.place).delete(handle, f"reaped: {why}", compare=True))
         except Exception as error:
             self.log.exception("%s cannot be deleted", handle.name)
             return f"failed: {error}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from threading import Lock
 from typing import Any
 
@@ -20,6 +22,9 @@ Progress = Callable[[int, int], None]
 BLOCK = 8 << 20
 #: stores whose file systems take any two buckets of one endpoint for a copy on their own side
 _COPY_BETWEEN_BUCKETS = {"s3", "gs"}
+_AZURE = "abfs"
+#: seconds between questions whether a store has copied, and how long it may take
+AGAIN, COPIED_WITHIN = 0.5, 600.0
 
 
 class Copier:
@@ -58,7 +63,7 @@ class Copier:
 
     def _copy_on_server(self, file: ManifestFile, source: Location, target: Location) -> bool:
         try:
-            target.fs.cp_file(source.path, target.path)
+            copy_in_store(target.fs, source.path, target.path)
         except (OSError, NotImplementedError):
             return False  # these credentials may not read the source, or the store will not: copy by hand
         self._check(file, source, _blocks(target, file.bytes))
@@ -99,6 +104,43 @@ class Copier:
                 self._progress(self._files, self._bytes)
 
 
+def copy_in_store(fs: Any, source: str, target: str) -> None:
+    """Have the store copy an object by itself. It is complete when this returns.
+
+    :raises OSError: the store could not.
+    """
+    if _AZURE in _protocols(fs):
+        _copy_in_azure(fs, source, target)
+    else:
+        fs.cp_file(source, target)
+
+
+def _copy_in_azure(fs: Any, source: str, target: str) -> None:
+    """Azure answers before it has copied, and leaves an empty object of what it could not."""
+    from azure.core.exceptions import AzureError
+    from fsspec.asyn import sync
+
+    until = time.monotonic() + COPIED_WITHIN
+    try:
+        fs.cp_file(source, target)
+        while (status := sync(fs.loop, _azure_status, fs, target)) == "pending" and time.monotonic() < until:
+            time.sleep(AGAIN)
+    except AzureError as error:
+        raise OSError(f"the store could not copy {source} to {target}: {error}") from error
+    if status != "success":
+        with suppress(OSError, AzureError):
+            fs.rm_file(target)
+        raise OSError(f"the store could not copy {source} to {target}: {status}")
+
+
+async def _azure_status(fs: Any, path: str) -> str | None:
+    """How far the copy is."""
+    container, blob, _ = fs.split_path(path)
+    async with fs.service_client.get_blob_client(container=container, blob=blob) as client:
+        found = await client.get_blob_properties()
+    return None if found.copy.status is None else str(found.copy.status)
+
+
 def _source_blocks(source: Location, size: int) -> Iterator[bytes]:
     with explained("source", source, "a file that exists, as its manifest says, and can be read"):
         yield from _blocks(source, size)
@@ -117,8 +159,11 @@ def _same_store(a: Any, b: Any) -> bool:
     """Whether the store behind ``b`` can copy from ``a`` by itself."""
     if a is b:
         return True
-    protocols = {a.protocol} if isinstance(a.protocol, str) else set(a.protocol)
-    return type(a) is type(b) and bool(protocols & _COPY_BETWEEN_BUCKETS) and _endpoint(a) == _endpoint(b)
+    return type(a) is type(b) and bool(_protocols(a) & _COPY_BETWEEN_BUCKETS) and _endpoint(a) == _endpoint(b)
+
+
+def _protocols(fs: Any) -> set[str]:
+    return {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
 
 
 def _endpoint(fs: Any) -> object:

@@ -13,6 +13,7 @@ from typing import Any
 from dask_provider import storage
 from dask_provider.errors import InvalidInput
 from dask_provider.handles import Record
+from dask_provider.publish.copying import copy_in_store
 from dask_provider.publish.swap import sync
 from dask_provider.results import sizes_below
 from dask_provider.storage import Location
@@ -146,7 +147,7 @@ def publish(work: FileWork, job_id: str) -> int | None:
         if root.local:
             _rename(source.path, target.path)
         else:
-            root.fs.cp_file(source.path, target.path)  # a store shows a copy once it is complete
+            copy_in_store(root.fs, source.path, target.path)
             root.fs.rm_file(source.path)
     return size
 

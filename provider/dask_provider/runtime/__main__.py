@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
     elif command == "detach":
         from .processes import main as of_command
     elif command == "yarn":
-        from .yarn import main as of_command
+        from .yarn_commands import main as of_command
     else:
         print("commands: job JOB.JSON [FOLDER] | call CALL.PKL RESULT.JSON | keeper FOLDER")
         print("          detach RECORD LOG -- COMMAND ... | yarn COMMAND ...")

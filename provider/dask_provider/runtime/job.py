@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from .dask_side import NotReady, check_versions, connect, performance_report, progress, spread
-from .manifest import build_manifest, write_manifest
+from .fetch import fetch
+from .manifest import build_manifest, check_file_system, write_manifest
 from .processes import identity
 from .program import Program, command_line
 from .records import read_record, write_record
@@ -44,10 +45,7 @@ def main(arguments: list[str]) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # whatever the locale says
         sys.stdout.reconfigure(encoding="utf-8", errors="replace")
-    path = Path(arguments[0]).absolute()
-    if len(arguments) > 1:
-        shutil.copytree(path.parent, arguments[1], dirs_exist_ok=True, ignore=shutil.ignore_patterns("..*"))
-        path = Path(arguments[1]).absolute() / path.name
+    path = placed(arguments)
     job = json.loads(path.read_text())
     outcome: dict[str, Any] = {"started": _now()}
     try:
@@ -60,6 +58,15 @@ def main(arguments: list[str]) -> int:
         traceback.print_exc()
         outcome |= {"state": "failed", "reason": f"the job runtime failed: {type(error).__name__}: {error}"}
     return finish(path.parent, outcome)
+
+
+def placed(arguments: list[str]) -> Path:
+    """Where ``JOB.JSON [FOLDER]`` is, once the bundle is where it may be written."""
+    path = Path(arguments[0]).absolute()
+    if len(arguments) > 1:
+        shutil.copytree(path.parent, arguments[1], dirs_exist_ok=True, ignore=shutil.ignore_patterns("..*"))
+        path = Path(arguments[1]).absolute() / path.name
+    return path
 
 
 def finish(folder: Path, outcome: dict[str, Any]) -> int:
@@ -127,6 +134,8 @@ class _Run:
 
     async def _prepare(self, modules: list[str]) -> Any:
         job = self._job
+        check_file_system(job["results"])  # before hours of work that nobody could keep
+        await asyncio.to_thread(fetch, job.get("fetch", {}), self._folder)
         client = await connect(job["scheduler"], job.get("tls"), job["min_workers"], job["ready_timeout"])
         await check_versions(client)
         await spread(client, modules)
@@ -165,9 +174,11 @@ class _Run:
         try:  # so that the last count is that of the whole job, and the root of a failure is known
             await asyncio.wait_for(self._count(client), timeout=2)
         except Exception:  # noqa: BLE001  any failure to answer counts the same
-            if code and client.status != "running":
-                reason = f"the scheduler no longer answers; the program ended with {outcome['reason']}"
-                outcome |= {"state": "lost", "reason": reason}
+            if client.status != "running":
+                self._end("lost", "the scheduler no longer answers")
+        if code and self._stop.is_set() and self._stop_reason[0] == "lost":
+            state, reason = self._stop_reason
+            outcome |= {"state": state, "reason": f"{reason}; the program ended with {outcome['reason']}"}
         outcome["dask"] = {"tasks": self._seen.get("done"), "workers_lost": self._lost_workers}
         outcome["tail"] = list(program.tail)[-20:] if outcome["state"] != "succeeded" else []
         return await asyncio.to_thread(self._record_results, outcome)

@@ -16,17 +16,18 @@ import zipfile
 from typing import Any
 
 
-def main(bundle: str) -> None:
+def main(bundle: str, *command: str) -> None:
     """Run the job, pass on signals, leave nothing behind. Ends with the job's exit code.
 
     :param bundle: the zipped files of the bundle in base 85.
+    :param command: of the runtime.
     """
     folder = tempfile.mkdtemp(prefix="dask-job-")
     parent = os.getppid()
     code = 1
     try:
         zipfile.ZipFile(io.BytesIO(base64.b85decode(bundle))).extractall(folder)
-        runtime = [f"{folder}/dask_job_runtime.pyz", "job", f"{folder}/job.json", f"{folder}/run"]
+        runtime = [f"{folder}/dask_job_runtime.pyz", *command, f"{folder}/job.json", f"{folder}/run"]
         job = subprocess.Popen([sys.executable, *runtime], preexec_fn=_die_with_parent)
 
         def pass_on(number: int, frame: Any) -> None:

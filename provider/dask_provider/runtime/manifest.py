@@ -8,7 +8,23 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 
+from .dask_side import NotReady
+
 VERSION = 1
+
+
+def check_file_system(uri: str) -> None:
+    """Whether what it takes to read and write there is installed; nobody is asked for anything yet.
+
+    :raises NotReady: naming what is missing.
+    """
+    from fsspec import get_filesystem_class
+    from fsspec.utils import get_protocol
+
+    try:
+        get_filesystem_class(get_protocol(uri))
+    except (ImportError, ValueError) as error:
+        raise NotReady(f"the results at {uri} cannot be written from here: {error}") from error
 
 
 def build_manifest(job_id: str, results: str) -> dict[str, Any]:

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from .lease import Lease
-from .yarn import ADDRESS, DASHBOARD, EXTENDED, STATUS, WANTED
-from .yarn_spec import NANNY, SETTINGS, WORKER
+from .yarn_spec import ADDRESS, DASHBOARD, EXTENDED, NANNY, SETTINGS, STATUS, WANTED, WORKER
 
 if TYPE_CHECKING:
     import skein

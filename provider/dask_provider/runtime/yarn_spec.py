@@ -11,6 +11,14 @@ from typing import Any
 
 #: the services of the application; their containers are ``dask.worker_0`` and so on, and so are Dask's names of workers
 SCHEDULER, WORKER = "dask.scheduler", "dask.worker"
+#: keys by which who started it and the scheduler's container talk; the first two as dask-yarn has them
+ADDRESS, DASHBOARD, STATUS, WANTED, EXTENDED = (
+    "dask.scheduler",
+    "dask.dashboard",
+    "dask.status",
+    "dask.wanted",
+    "dask.extended-until",
+)
 #: what every container finds beside itself
 ARCHIVE, SETTINGS = "dask_job_runtime.pyz", "application.json"
 #: MiB of a worker's container that are not Dask's: its nanny lives there too, and YARN kills who passes the limit

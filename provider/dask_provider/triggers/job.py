@@ -49,11 +49,12 @@ class DaskJobTrigger(WaitTrigger):
     async def end(self, *, run_over: bool) -> None:
         job = JobHandle.from_dict(self.job)
         hook = hook_of(job.place)
-        said = await hook.cancel(job)
-        self.log.info("job %s: %s", job.job_id, said)
-        if self.cluster is not None and said != TAKEN_OVER and (self.own_cluster or run_over):
-            cluster = ClusterHandle.from_dict(self.cluster)
-            # A cluster of this task alone may be a later attempt's by now; that of a block is nobody's any more.
-            attempt = cluster.attempt if self.own_cluster else None
-            said = await hook.delete(cluster, "its task was ended", attempt=attempt)
-            self.log.info("cluster %s: %s", cluster.name, said)
+        said = "unknown"
+        try:
+            said = await hook.cancel(job)
+            self.log.info("job %s: %s", job.job_id, said)
+        finally:
+            if self.cluster is not None and said != TAKEN_OVER and (self.own_cluster or run_over):
+                cluster = ClusterHandle.from_dict(self.cluster)
+                said = await hook.delete(cluster, "its task was ended", compare=True)
+                self.log.info("cluster %s: %s", cluster.name, said)

@@ -52,8 +52,18 @@ override_resource {
 }
 
 override_resource {
+  target = module.phase2_service_accounts.google_project_iam_custom_role.elastic
+  values = { id = "projects/acme/roles/elastic" }
+}
+
+override_resource {
   target = module.phase2_service_accounts.google_project_iam_custom_role.node
   values = { id = "projects/acme/roles/node" }
+}
+
+override_resource {
+  target = module.kms.google_project_iam_custom_role.look
+  values = { id = "projects/acme/roles/look_at_key" }
 }
 
 override_resource {

@@ -1,4 +1,4 @@
-"""deploy/dataproc/dask.sh, run on nodes."""
+"""dask.sh, run on nodes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from distributed import Client
@@ -109,6 +110,7 @@ async def test_scheduler_and_workers_make_a_cluster(cluster: Cluster):
         assert await future.result() == "kept"
 
 
+@pytest.mark.whole
 async def test_who_comes_back_and_who_stays_away(cluster: Cluster):
     cluster.metadata = {"dask-version": dask_version()}
     await cluster.start("etl-m", "etl-w-0")
@@ -183,13 +185,20 @@ async def test_packages_come_from_a_wheelhouse_or_an_index(cluster: Cluster, ind
     assert user != 0
 
 
+@pytest.mark.whole
 async def test_what_is_refused(cluster: Cluster):
     await cluster.start("etl-m", "etl-w-0", actions=())
     python = sys._base_executable  # type: ignore[attr-defined]
     fresh = {"dask-environment": "/opt/fresh", "dask-version": "2026.8.0", "dask-python": python}
     cluster.sh("etl-m", "mkdir -p /opt/bare && python3 -m venv --without-pip /opt/bare")
     cases = [
-        ({"dask-runtime": "yarn"}, "metadata dask-runtime: 'yarn'; allowed: standalone"),
+        ({"dask-runtime": "spark"}, "metadata dask-runtime: 'spark'; allowed: standalone, yarn"),
+        ({"dask-runtime": "yarn"}, "metadata dask-runtime: yarn, but this node has no 'yarn'"),
+        (
+            {"dask-packages": "gcsfs>=1 dask==1.0"},
+            f"comes with the image and lacks dask==1.0 (found: {dask_version()})",
+        ),
+        ({"dask-requirements": f"gs://{BUCKET}/x.txt"}, f"metadata dask-requirements: gs://{BUCKET}/x.txt is not inst"),
         ({"dask-version": ">=2026"}, "metadata dask-version: '>=2026'; allowed: a version of Dask as 2026.8.0"),
         ({"dask-worker-on-master": "no"}, "metadata dask-worker-on-master: 'no'; allowed: auto, true, false"),
         ({"dask-worker-memory": "lots"}, "metadata dask-worker-memory: 'lots'; allowed: bytes, or as 12GiB"),
@@ -232,6 +241,7 @@ async def test_what_is_refused(cluster: Cluster):
         # Dask that cannot come up is not waited for.
         listener = "import socket, time; s = socket.create_server(('', 8786)); time.sleep(1000)"
         cluster.sh("etl-m", f'setsid python3 -c "{listener}" >/dev/null 2>&1 &')
+        cluster.sh("etl-m", "timeout 60 bash -c 'until : </dev/tcp/etl-m/8786; do sleep 0.1; done' 2>/dev/null")
         code, output = await cluster.act("etl-m", DASK)
         assert (code, "the service dask-scheduler ends again and again" in output) == (1, True), output
         assert "Address already in use" in output  # the end of its log
@@ -246,3 +256,47 @@ async def test_what_is_refused(cluster: Cluster):
         assert (code, "the metadata server does not tell 'attributes/'" in output) == (1, True), output
 
     await asyncio.gather(on_the_master(), on_the_worker())
+
+
+KNOX_UNIT = """[Unit]
+Description=Stands for Knox
+[Service]
+ExecStart=/bin/sleep 1000
+ExecStop=/bin/sh -c 'echo restarted >>/run/knox'
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+async def test_the_component_gateway_gets_a_route_to_the_dashboard(cluster: Cluster, tmp_path: Path):
+    cluster.metadata = {"dask-version": dask_version(), "dataproc-worker-count": "2"}
+    await cluster.start("etl-m", actions=())
+    topology, unit = "/etc/knox/conf/topologies/default.xml", "/etc/systemd/system/knox.service"
+    own = "<topology>\n  <service><role>YARNUI</role></service>\n</topology>\n"
+    made = f"mkdir -p /usr/lib/knox {Path(topology).parent} && cat >{topology} <<'X'\n{own}X\n"
+    made += f"cat >{unit} <<'X'\n{KNOX_UNIT}X\n"
+    assert cluster.sh("etl-m", f"{made}chown nobody {topology}; systemctl start knox").returncode == 0
+    for again in range(2):
+        code, output = await cluster.act("etl-m", DASK)
+        assert (code, "the Component Gateway has the dashboard" in output) == (0, True), output
+        assert cluster.sh("etl-m", "cat /run/knox").stdout == "restarted\n", f"run {again}"
+    assert cluster.sh("etl-m", f"stat -c %U {topology}").stdout == "nobody\n"
+
+    services = {}
+    for found in ElementTree.fromstring(cluster.sh("etl-m", f"cat {topology}").stdout).findall("service"):
+        services[found.findtext("role")] = found.findtext("url")
+    assert services == {"YARNUI": None, "DASK": "http://localhost:8787", "DASKWS": "ws://localhost:8787"}
+    rules: set[str | None] = set()
+    applied: set[str | None] = set()
+    paths = set()
+    for name in ("dask", "daskws"):
+        folder = f"/usr/lib/knox/data/services/{name}/1.0.0"
+        service = ElementTree.fromstring(cluster.sh("etl-m", f"cat {folder}/service.xml").stdout)
+        assert (service.get("role"), service.get("name")) == (name.upper(), name)
+        paths |= {route.get("path") for route in service.iter("route")}
+        applied |= {rewrite.get("apply") for rewrite in service.iter("rewrite")}
+        written = ElementTree.fromstring(cluster.sh("etl-m", f"cat {folder}/rewrite.xml").stdout)
+        rules |= {each.get("name") for each in written}
+        applied |= {each.get("rule") for each in written.iter("apply")}
+    assert paths == {"/dask", "/dask/**", "/dask/**?**", "/dask/**/ws"}
+    assert applied == rules  # what is applied is there, and what is there is applied

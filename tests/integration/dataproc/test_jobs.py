@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import signal
 from collections.abc import AsyncIterator
 
@@ -23,6 +24,19 @@ import sys, time
 for number in range(int(sys.argv[1])):
     print("line", number, flush=True)
     time.sleep(0.1)
+"""
+SLOW = """
+import time
+from dask.distributed import Client
+
+def slow(number):
+    time.sleep(0.3)
+    return number
+
+with Client() as client:
+    futures = client.map(slow, range(60), pure=False)
+    print("begun", flush=True)
+    print("total", sum(client.gather(futures)))
 """
 FAILS = """
 print("half of it")
@@ -68,6 +82,9 @@ async def _follow(job: JobHandle, position: int, told: Followed) -> None:
 async def test_tries_adopt_end_and_overtake(place: Dataproc, ready: ClusterHandle) -> None:
     hook = hook_of("dataproc")
     first = await place.submit(ready, LINES, arguments=("600",))
+    bundle = place.bundle(place.owner("work"), LINES, arguments=("600",))
+    assert await hook.would_adopt(ready, bundle, retry(2))
+    assert not await hook.would_adopt(ready, bundle, cleared(2))
     second = await place.submit(ready, LINES, arguments=("600",), attempt=retry(2))
     assert (second.job_id, second.adopted, second.attempt) == (first.job_id, True, 2)
     assert "another attempt" in await hook.cancel(first)
@@ -84,6 +101,7 @@ async def test_tries_adopt_end_and_overtake(place: Dataproc, ready: ClusterHandl
     told = await place.follow(anew)
     assert told.outcome.state == "cancelled", told.outcome
     assert await hook.cancel(anew) == "already over"
+    assert not await hook.would_adopt(ready, bundle, dataclasses.replace(retry(4), since=3)), "cancelled"
     # A run that was deleted and made anew counts from 1 again, beside leftovers of higher numbers.
     again = await place.submit(ready, LINES, arguments=("1",), attempt=cleared(1, started=10))
     assert again.job_id == first.job_id
@@ -121,3 +139,20 @@ async def _until_it_runs(job: JobHandle) -> None:
         async for each in news:
             if each.lines:
                 return
+
+
+async def test_a_job_outlives_workers_that_google_takes_back(place: Dataproc) -> None:
+    """While it computes on them: what they had is computed again by the others."""
+    ready = await place.ready(place.spec(secondary_workers=1, min_ready_workers=3))
+    job = await place.submit(ready, SLOW)
+    told = asyncio.ensure_future(place.follow(job, 90))
+    await _until_it_runs(job)
+    await asyncio.sleep(1)
+    config = place.get(f"clusters/{ready.name}")["config"]["secondaryWorkerConfig"]
+    place.server.admin("POST", "preempt", {"instance": config["instanceNames"][0], "recreate": False})
+    news = await told
+    assert news.outcome.succeeded, (news.outcome, news.lines)
+    assert "total 1770" in news.lines
+    lost = [message["worker"] for message in news.messages if message["kind"] == "worker_lost"]
+    assert lost == config["instanceNames"]
+    await place.delete(ready)

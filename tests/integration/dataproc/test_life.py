@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 from dask_provider.errors import ClusterGone
 from dask_provider.hooks import hook_of
-from dask_provider.hooks.base import SpecChanged
+from dask_provider.hooks.base import TAKEN_OVER, SpecChanged
+from dask_provider.hooks.dataproc import requests
 
 from tests.integration.dataproc.place import Dataproc
+from tests.integration.place import FIRST, an_orphan_leaves_the_cluster_alone, retry
 
 pytest_plugins = ["tests.servers.gcs"]
 
@@ -27,11 +29,11 @@ with fsspec.open(os.environ["DASK_JOB_RESULTS"] + "total.txt", "w") as file:
 
 async def test_a_whole_life(place: Dataproc) -> None:
     spec, hook = place.spec(), hook_of("dataproc")
-    first = await hook.create(spec, place.owner("cluster"), 1)
-    again = await hook.create(spec, place.owner("cluster"), 2)
+    first = await hook.create(spec, place.owner("cluster"), FIRST)
+    again = await hook.create(spec, place.owner("cluster"), retry(2))
     assert again.uid == first.uid
     with pytest.raises(SpecChanged):
-        await hook.create(place.spec(threads=2), place.owner("cluster"), 2)
+        await hook.create(place.spec(threads=2), place.owner("cluster"), retry(2))
     ready = await place.wait_ready(hook, again)
     assert ready.scheduler_address == f"tcp://{first.name}-m:8786"
 
@@ -44,10 +46,18 @@ async def test_a_whole_life(place: Dataproc) -> None:
 
     assert [each.uid for each in await hook.list(spec, "tests")] == [first.uid]
     assert await hook.list(spec, "another") == []
-    assert "attempt 2" in await hook.delete(first, "by attempt 1", attempt=1)
+    assert await hook.delete(first, "by attempt 1", compare=True) == TAKEN_OVER
     assert await hook.delete(replace(first, uid="another"), "not this one") == "already gone"
     await place.delete(ready)
     assert await hook.delete(ready, "again") == "already gone"
     with pytest.raises(ClusterGone, match="it was deleted, by somebody or for idle_timeout"):
         await hook.check(ready)
     assert await hook.find(spec, place.owner("cluster")) is None
+
+
+async def test_an_orphan_of_an_older_try_leaves_the_cluster_of_a_newer_one_alone(place: Dataproc) -> None:
+    cluster = await an_orphan_leaves_the_cluster_alone(place, place.spec(workers=1))
+    labels = place.get(f"clusters/{cluster.name}")["labels"]
+    assert (labels["dask-provider-attempt"], labels["dask-provider-started"]) == ("1", str(5 * requests.TICKS))
+    assert await hook_of("dataproc").delete(cluster, "by the newest", compare=True) == "deleting"
+    assert await hook_of("dataproc").wait_gone(cluster, 60)

@@ -1,4 +1,4 @@
-"""deploy/dataproc/nfs.sh, run on nodes. What is mounted comes by FUSE instead of NFS: see mount-nfs.sh of the nodes."""
+"""nfs.sh, run on nodes. What is mounted comes by FUSE instead of NFS: see mount-nfs.sh of the nodes."""
 
 from __future__ import annotations
 

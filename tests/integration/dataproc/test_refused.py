@@ -12,7 +12,7 @@ from dask_provider.hooks import hook_of
 from dask_provider.hooks.dataproc.clusters import ClustersHook
 
 from tests.integration.dataproc.place import Dataproc
-from tests.integration.place import cleared
+from tests.integration.place import FIRST, cleared, retry
 
 pytest_plugins = ["tests.servers.gcs"]
 
@@ -22,7 +22,7 @@ LONG = "import time; print('begun', flush=True); time.sleep(600)"
 async def _cause(place: Dataproc, name: str, **fields: Any) -> str:
     """Why a cluster does not become ready; it is deleted then."""
     hook = hook_of("dataproc")
-    handle = await hook.create(place.spec(workers=1, **fields), place.owner(name), 1)
+    handle = await hook.create(place.spec(workers=1, **fields), place.owner(name), FIRST)
     try:
         await place.wait_ready(hook, handle)
     except ClusterFailed as error:
@@ -44,8 +44,11 @@ async def test_what_a_script_wrote_is_told(place: Dataproc) -> None:
 
 
 async def test_what_dataproc_has_no_room_for(place: Dataproc) -> None:
-    with place.server.settings(quota={"CPUS": 3}), pytest.raises(ClusterFailed, match="Insufficient 'CPUS' quota"):
-        await hook_of("dataproc").create(place.spec(), place.owner("quota"), 1)
+    with (
+        place.server.settings(quota={"CPUS": 3}),
+        pytest.raises(ClusterFailed, match=r"Insufficient 'CPUS' quota.*fewer or smaller"),
+    ):
+        await hook_of("dataproc").create(place.spec(), place.owner("quota"), FIRST)
     no_room = "The zone does not have enough resources"
     place.server.fault("fail_operation", method="clusters.create", code="UNAVAILABLE", message=no_room)
     assert no_room in await _cause(place, "stock-out")
@@ -56,18 +59,18 @@ async def test_what_is_refused_names_what_is_missing(place: Dataproc, monkeypatc
     said = "Required 'compute.subnetworks.use' permission for 'services'"
     place.server.fault("refuse", method="clusters.create", code="PERMISSION_DENIED", message=said)
     with pytest.raises(ClusterFailed, match=said):
-        await hook.create(place.spec(), place.owner("rights"), 1)
+        await hook.create(place.spec(), place.owner("rights"), FIRST)
     with (
         place.server.settings(projects=["acme-data"]),
-        pytest.raises(ClusterFailed, match="dask-tests"),
+        pytest.raises(ClusterFailed, match=r"project dask-tests.*see that the project is there"),
     ):
-        await hook.create(place.spec(), place.owner("project"), 1)
+        await hook.create(place.spec(), place.owner("project"), FIRST)
     monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_TESTS", place.server.connection(project=""))
     with pytest.raises(InvalidInput, match=r"project_id.*connection google_tests"):
-        await hook.create(place.spec(), place.owner("project"), 1)
+        await hook.create(place.spec(), place.owner("project"), FIRST)
     monkeypatch.setenv("AIRFLOW__DASK__STAGING", "s3://bucket/staging/")
     with pytest.raises(InvalidInput, match=r"staging.*gs://"):
-        await hook.create(place.spec(), place.owner("staging"), 1)
+        await hook.create(place.spec(), place.owner("staging"), FIRST)
 
 
 async def test_a_cluster_of_somebody_else_stays(place: Dataproc) -> None:
@@ -77,7 +80,7 @@ async def test_a_cluster_of_somebody_else_stays(place: Dataproc) -> None:
     status, answer = place.server.request("POST", path, {"clusterName": name, "config": alone})
     assert status == 200, answer
     with pytest.raises(ClusterFailed, match="not ours: it stays"):
-        await hook_of("dataproc").create(place.spec(), place.owner("taken"), 1)
+        await hook_of("dataproc").create(place.spec(), place.owner("taken"), FIRST)
     assert await hook_of("dataproc").find(place.spec(), place.owner("taken")) is None
     place.server.request("DELETE", f"{path}/{name}")
 
@@ -87,11 +90,11 @@ async def test_lost_answers_and_storms_make_no_second_cluster(place: Dataproc) -
     place.server.fault("lose_answer", method="clusters.create")
     place.server.fault("refuse", method="clusters.get", code="UNAVAILABLE", count=2)
     with place.server.settings(delays={"delete": 3}):
-        first = await hook.create(place.spec(workers=1), place.owner("lost"), 1)
+        first = await hook.create(place.spec(workers=1), place.owner("lost"), FIRST)
         assert [each["clusterName"] for each in place.get("clusters")["clusters"]] == [first.name]
         assert await hook.delete(first, "again, at once") == "deleting"
         # One of the same name waits until the older one is gone.
-        second = await hook.create(place.spec(workers=1), place.owner("lost"), 2)
+        second = await hook.create(place.spec(workers=1), place.owner("lost"), retry(2))
         assert second.uid != first.uid
         with pytest.raises(ClusterGone):
             await hook.check(first)
@@ -101,14 +104,15 @@ async def test_lost_answers_and_storms_make_no_second_cluster(place: Dataproc) -
 async def test_a_failed_one_of_an_earlier_try_is_replaced(place: Dataproc, monkeypatch: pytest.MonkeyPatch) -> None:
     hook = hook_of("dataproc")
     place.server.fault("fail_action", target="dask-flights-failed-*", exit_code=7, output="disk full\n")
-    first = await hook.create(place.spec(workers=1), place.owner("failed"), 1)
+    first = await hook.create(place.spec(workers=1), place.owner("failed"), FIRST)
     with pytest.raises(ClusterFailed, match="disk full"):
         await place.wait_ready(hook, first)
-    second = await hook.create(place.spec(workers=1), place.owner("failed"), 2)
+    second = await hook.create(place.spec(workers=1), place.owner("failed"), retry(2))
     assert second.uid != first.uid
     await place.delete(await place.wait_ready(hook, second))
 
 
+@pytest.mark.whole
 async def test_dataproc_itself_ends_what_is_idle_or_old(place: Dataproc) -> None:
     """With no word from us; a running job is work; ``extend`` gives an idle one more time."""
     hook = hook_of("dataproc")
@@ -116,7 +120,7 @@ async def test_dataproc_itself_ends_what_is_idle_or_old(place: Dataproc) -> None
     with place.server.settings(time_scale=60):
         idle, busy, more = await asyncio.gather(
             place.ready(place.spec(workers=1, idle_timeout="5 min"), "idle"),
-            place.ready(place.spec(workers=1, idle_timeout="5 min", max_lifetime="30 min"), "busy"),
+            place.ready(place.spec(workers=1, idle_timeout="5 min", max_lifetime="2h"), "busy"),
             place.ready(place.spec(workers=1, idle_timeout="5 min"), "more"),
         )
         job = await place.submit(busy, LONG)
@@ -125,10 +129,12 @@ async def test_dataproc_itself_ends_what_is_idle_or_old(place: Dataproc) -> None
         assert await hook.wait_gone(idle, 30)
         with pytest.raises(ClusterGone, match="idle_timeout"):
             await place.submit(idle, LONG, task_id="late", attempt=cleared(1))
-        await hook.check(busy)
         await hook.check(more)
-        assert await hook.wait_gone(busy, 60), "max_lifetime ends it whatever it does"
-        assert time.monotonic() - began > 10
-        told = await place.follow(job)
-        assert told.outcome.state == "lost", told.outcome
         await place.delete(more)
+        while time.monotonic() - began < 10:
+            await hook.check(busy)
+            await asyncio.sleep(1)
+    with place.server.settings(time_scale=1200):  # its two hours are over, then
+        assert await hook.wait_gone(busy, 60), "max_lifetime ends it whatever it does"
+    told = await place.follow(job)
+    assert told.outcome.state == "lost", told.outcome

@@ -194,6 +194,20 @@ def test_a_secondary_worker_is_preempted(server, clusters):
         server.admin("POST", "preempt", {"instance": "etl-w-0"})
 
 
+def test_what_a_driver_leaves_behind_is_seen(server, clusters):
+    """By every test that ends; it goes with the node at the latest."""
+    create(clusters).result(timeout=60)
+    jobs = job_client(server)
+    script = put_object(server, "gs://acme-staging/job.py", "import subprocess\nsubprocess.Popen(['sleep', '600'])")
+    job = {"placement": {"cluster_name": "etl"}, "pyspark_job": {"main_python_file_uri": script}}
+    made = jobs.submit_job(**PLACE, job=job)
+    wait_for(lambda: jobs.get_job(**PLACE, job_id=made.reference.job_id).status.state.name == "DONE")
+    with pytest.raises(AssertionError, match=made.job_uuid):
+        server.assert_no_strays(0.5)
+    clusters.delete_cluster(**NAMED).result(timeout=60)
+    server.assert_no_strays()
+
+
 def test_wrong_switches_are_refused(server):
     for path, body, message in (
         ("faults", {"kind": "earthquake"}, "earthquake"),

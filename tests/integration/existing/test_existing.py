@@ -18,7 +18,7 @@ from dask_provider.errors import ClusterFailed, InvalidInput
 from dask_provider.hooks import hook_of
 from distributed.security import Security
 
-from tests.integration.onehost import Host, until
+from tests.integration.onehost import FIRST, Host, retry, until
 
 SCRIPT = """
     import os
@@ -69,7 +69,7 @@ async def test_a_job_by_address_leaves_the_cluster_as_it_was(host: Host, address
     assert await hook.list(spec, "tests") == []
     with pytest.raises(ClusterFailed, match="not ours to scale"):
         await hook.scale(handle, 1, 1)
-    again = await host.run(await host.ready(spec, attempt=2), SCRIPT, task_id="after delete")
+    again = await host.run(await host.ready(spec, attempt=retry(2)), SCRIPT, task_id="after delete")
     assert again.outcome.succeeded
 
 
@@ -92,7 +92,7 @@ async def test_too_few_workers(host: Host, address: str) -> None:
 
 async def test_a_scheduler_that_is_not_there(host: Host) -> None:
     hook = hook_of("existing")
-    handle = await hook.create(ExistingCluster(address="tcp://127.0.0.1:9", ready_timeout=2), host.owner(), 1)
+    handle = await hook.create(ExistingCluster(address="tcp://127.0.0.1:9", ready_timeout=2), host.owner(), FIRST)
     began = time.monotonic()
     with pytest.raises(
         ClusterFailed, match=r"the scheduler at tcp://127\.0\.0\.1:9 cannot be reached: .*Connect call failed"
@@ -147,6 +147,7 @@ async def test_another_python_that_is_not_there(host: Host, address: str) -> Non
         await host.ready(spec)
 
 
+@pytest.mark.whole
 async def test_the_scheduler_goes_while_the_job_runs(host: Host, tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     with running(tmp_path / "site") as address:

@@ -61,6 +61,13 @@ class Namespace(Place):
         found: list[dict[str, Any]] = self.server.get("pods", "-n", self.name, "-l", selector)["items"]
         return found
 
+    def evict(self, pod: dict[str, Any]) -> None:
+        """As the drain of a node does."""
+        metadata = {"name": pod["metadata"]["name"], "namespace": self.name}
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
+        path = f"/api/v1/namespaces/{self.name}/pods/{metadata['name']}/eviction"
+        self.server.kubectl("create", "--raw", path, "-f", "-", input=json.dumps(eviction))
+
     async def assert_nothing_left(self, seconds: float = 30) -> None:
         deadline = time.monotonic() + seconds
         while left := sorted(self.objects()):

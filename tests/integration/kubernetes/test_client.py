@@ -724,6 +724,38 @@ async def test_who_comes_late_sees_what_there_is(k: Client, api_namespace: str) 
                     assert found["metadata"]["uid"] == new["metadata"]["uid"] != uid, "not the one before"
 
 
+async def test_the_newest_of_those_with_a_label_counts(k: Client, api_namespace: str) -> None:
+    def made(name: str) -> Any:
+        found = config(name)
+        found["metadata"]["labels"] = {**found["metadata"].get("labels", {}), "work": "a"}
+        return found
+
+    seen: list[str | None] = []
+
+    async def wait() -> None:
+        feed = Feed.of(k.access.key, lambda: Client(k.access), configmaps(api_namespace), by="work")
+        async with feed.subscribe("a") as updates:
+            async for found in updates:
+                seen.append(found and f"{found['metadata']['name']} {found.get('data', {}).get('a')}")
+
+    await k.create(configmaps(api_namespace), made("first"))
+    waiting = asyncio.create_task(wait())
+    await until(lambda: seen == ["first None"])
+    await asyncio.sleep(1.1)  # Kubernetes knows whole seconds
+    await k.create(configmaps(api_namespace), config("of-somebody-else"))
+    await k.create(configmaps(api_namespace), made("second"))
+    await until(lambda: seen[1:] == ["second None"])
+    await k.patch(configmaps(api_namespace, "first"), {"data": {"a": "late"}})
+    await k.delete(configmaps(api_namespace, "first"), propagation="Background")
+    await k.patch(configmaps(api_namespace, "second"), {"data": {"a": "2"}})
+    await until(lambda: seen[-1] == "second 2")
+    await k.delete(configmaps(api_namespace, "second"), propagation="Background")
+    await until(lambda: seen[-1] is None)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert seen == ["first None", "second None", "second 2", None]
+
+
 async def test_a_feed_outlives_a_restart_of_the_server(
     kubernetes_api: KubernetesServer, k: Client, api_namespace: str
 ) -> None:

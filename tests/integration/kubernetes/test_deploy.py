@@ -14,6 +14,7 @@ from dask_provider.hooks.kubernetes.rights import role_rules
 
 from tests.integration.kubernetes.deployed import deploy
 from tests.integration.kubernetes.place import Namespace
+from tests.integration.place import FIRST
 from tests.servers.kubernetes import DASK_IMAGE, KubernetesServer
 
 #: what every account may ask about itself
@@ -89,7 +90,7 @@ async def test_a_cluster_lives_under_quota_limits_policy_and_the_baseline_standa
     shared = {"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}
     mounted = {"volume_mounts": [{"name": "host", "mountPath": "/host"}]}
     refused = await hook_of("kubernetes").create(
-        KubernetesCluster(**fields, **shared, **mounted), place.owner("host"), 1
+        KubernetesCluster(**fields, **shared, **mounted), place.owner("host"), FIRST
     )
     with pytest.raises(ClusterFailed, match="violates PodSecurity"):
         await place.wait_ready(hook_of("kubernetes"), refused)

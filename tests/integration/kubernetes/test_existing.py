@@ -15,7 +15,7 @@ from dask_provider.hooks.kubernetes.rights import EXISTING, role_rules
 
 from tests.integration.kubernetes.manifests import dask_cluster
 from tests.integration.kubernetes.place import Namespace
-from tests.integration.place import retry, until
+from tests.integration.place import FIRST, retry, until
 
 SUM = """
     import os
@@ -84,10 +84,16 @@ async def test_a_job_beside_it(place: Namespace, foreign: dict[str, Any]) -> Non
     await until(lambda: not [key for key in place.objects() if key.startswith(("Job/", "ConfigMap/"))])
 
 
-async def test_one_that_is_not_there_and_one_without_enough_workers(place: Namespace, foreign: dict[str, Any]) -> None:
+async def test_what_cannot_be_used(place: Namespace, foreign: dict[str, Any]) -> None:
     hook = hook_of(spec())
     with pytest.raises(InvalidInput, match=r"ExistingKubernetesCluster\.name: 'other'.*kubectl get daskclusters"):
-        await hook.create(spec(name="other"), place.owner(), 1)
-    handle = await hook.create(spec(min_ready_workers=3, ready_timeout=25), place.owner(), 1)
+        await hook.create(spec(name="other"), place.owner(), FIRST)
+    other = dask_cluster("other", place.name, workers=1)
+    other["spec"]["scheduler"]["service"]["ports"][0]["name"] = "comm"
+    place.server.apply(other)
+    with pytest.raises(InvalidInput, match=r"DaskCluster other: .*'comm', 'http-dashboard'.* a port named tcp-comm"):
+        await hook.create(spec(name="other"), place.owner(), FIRST)
+    place.server.kubectl("delete", "daskcluster", "other", "-n", place.name)
+    handle = await hook.create(spec(min_ready_workers=3, ready_timeout=25), place.owner(), FIRST)
     with pytest.raises(ClusterFailed, match=r"shared is not ready after 25 s: 1 of 3 workers joined"):
         await place.wait_ready(hook, handle)

@@ -12,7 +12,7 @@ from dask_provider.hooks import hook_of
 from dask_provider.operators import DaskChangeNodePortsOperator
 
 from tests.integration.kubernetes.place import Namespace
-from tests.integration.place import until
+from tests.integration.place import FIRST, until
 
 COMM, HTTP = 8786, 8787
 
@@ -57,10 +57,11 @@ async def test_ports_are_changed_and_those_that_cannot_be_had_are_named(place: N
     await place.delete(handle)
 
 
+@pytest.mark.whole
 async def test_a_port_that_is_taken_when_the_cluster_is_made(place: Namespace) -> None:
     hook, first = hook_of("kubernetes"), await place.ready(place.spec(service_type="NodePort", node_port=30511))
     spec = place.spec(service_type="NodePort", node_port=30511, ready_timeout=25)
-    second = await hook.create(spec, place.owner("second"), 1)
+    second = await hook.create(spec, place.owner("second"), FIRST)
     said = rf"has made no service {second.name}-scheduler: node port 30511 is that of {first.name}-scheduler$"
     with pytest.raises(ClusterFailed, match=said):
         await place.wait_ready(hook, second)

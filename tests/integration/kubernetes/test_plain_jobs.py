@@ -17,6 +17,8 @@ from dask_provider.handles import JobHandle
 from dask_provider.hooks import hook_of
 from dask_provider.hooks.base import TAKEN_OVER
 from dask_provider.hooks.kubernetes import plain_jobs
+from dask_provider.hooks.kubernetes.client import Client
+from dask_provider.hooks.kubernetes.errors import ApiError, Unreachable
 from dask_provider.hooks.kubernetes.rights import PLAIN, role_rules
 from dask_provider.owner import Attempt
 
@@ -108,7 +110,7 @@ async def test_what_it_writes_and_what_it_is_told(plain: Plain) -> None:
     [
         ("print('so far'); raise SystemExit(3)", {}, "^its container ended with exit code 3$", 3),
         ("print('so far'); x = bytearray(10**9)", {}, "^OOMKilled: .*limit of 200Mi; set job_resources$", 137),
-        ("import time; print('so far', flush=True); time.sleep(60)", {"active_deadline_seconds": 5}, "Deadline", None),
+        ("import time; print('so far', flush=True); time.sleep(60)", {"active_deadline_seconds": 10}, "Deadline", None),
         (
             "",
             {"image": "localhost/no:1", "image_pull_policy": "Never"},
@@ -190,6 +192,56 @@ async def test_an_orphan_that_had_looked_before_the_newer_try_began(
     assert (await plain.follow(newer[0])).outcome.succeeded
     assert witness(plain).count("ends") == 1
     await until(lambda: [key for key in plain.objects() if key.startswith("Job/")] == [f"Job/{newer[0].job_id}"])
+
+
+async def test_an_orphan_whose_successor_was_ended_by_a_third_try_that_was_killed(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = plain_jobs.take_over
+
+    async def slow(*arguments: Any) -> Any:
+        monkeypatch.setattr(plain_jobs, "take_over", looks)
+        assert await looks(*arguments) is None
+        await plain.start(works(plain, 60), retry(2))
+        k, namespace, owner = arguments[:3]
+        assert await looks(k, namespace, owner, "another", cleared(3), f"{owner.name}-3") is None
+
+    monkeypatch.setattr(plain_jobs, "take_over", slow)
+    with pytest.raises(Overtaken, match="belongs to try 2"):
+        await plain.start(works(plain, 1), FIRST)
+    await asyncio.sleep(3)
+    assert "ends" not in witness(plain)
+
+
+async def test_killed_before_the_suspended_job_was_let_go(plain: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plain_jobs, "let_go", killed)
+        with pytest.raises(KeyboardInterrupt):
+            await plain.start(works(plain, 1))
+    job = await plain.start(works(plain, 1), retry(2))
+    assert job.adopted
+    assert (await plain.follow(job)).outcome.succeeded
+    assert witness(plain) == ["starts", "ends"]
+
+
+async def test_a_server_that_cannot_for_a_moment(plain: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes, troubles = Client.patch, [ApiError(409, "Conflict", "too many at once")]
+
+    async def busy(*arguments: Any, **named: Any) -> Any:
+        if troubles:
+            raise troubles.pop()
+        return await changes(*arguments, **named)
+
+    monkeypatch.setattr(Client, "patch", busy)
+    job = await plain.start(works(plain, 60))
+    assert not troubles
+    await until(lambda: witness(plain) == ["starts"])
+    troubles += [ApiError(500, "InternalError", "no leader"), Unreachable("reset")]
+    assert await HOOK.cancel(job) == "cancelled"
+    assert (await plain.follow(job)).outcome.state == "cancelled"
 
 
 async def test_two_tries_that_submit_at_once_start_one_job(plain: Plain) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -119,6 +120,8 @@ async def test_a_retry_starts_a_failed_job_anew_and_ends_one_of_another_spec(
     book = tmp_path / "book"
     failing = await host.submit(cluster, WITNESS, task_id="anew", arguments=(str(book), "0", "3"))
     assert (await host.follow(failing)).outcome.exit_code == 3
+    same = host.bundle(host.owner("anew"), WITNESS, arguments=(str(book), "0", "3"))
+    assert not await hook_of("local").would_adopt(cluster, same, retry(2))
     slow = await host.submit(cluster, WITNESS, task_id="anew", attempt=retry(2), arguments=(str(book), "99", "0"))
     assert not slow.adopted
     await started(book, 2)
@@ -285,12 +288,22 @@ async def test_what_a_function_returns(host: Host, cluster: ClusterHandle) -> No
     assert "the function returned set, which JSON cannot hold" in no_json.outcome.reason
 
 
-async def test_a_function_pickled_by_another_python_is_not_run(host: Host, cluster: ClusterHandle) -> None:
-    bundle = host.bundle(host.owner("pickled"), "", call=call(lambda: print("it ran")))
-    bundle = dataclasses.replace(bundle, job={**bundle.job, "pickled_with": "3.9"})
+@pytest.mark.parametrize(
+    ("known", "why"),
+    [
+        ({"pickled_with": "3.9"}, "pickled by Python 3.9"),
+        ({"results": "oci://bucket@namespace/"}, "the results at oci://.* cannot be written from here: Install ocifs"),
+    ],
+    ids=["another Python", "no file system"],
+)
+async def test_what_cannot_work_here_is_not_run(
+    host: Host, cluster: ClusterHandle, known: dict[str, str], why: str
+) -> None:
+    bundle = host.bundle(host.owner("not run"), "", call=call(lambda: print("it ran")))
+    bundle = dataclasses.replace(bundle, job={**bundle.job, **known})
     told = await host.follow(await hook_of("local").submit(cluster, bundle, FIRST))
     assert told.outcome.state == "failed"
-    assert "pickled by Python 3.9" in told.outcome.reason
+    assert re.search(why, told.outcome.reason)
     assert not told.lines
 
 

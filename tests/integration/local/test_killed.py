@@ -109,7 +109,7 @@ async def test_a_cluster_that_cannot_start_says_why(host: Host, tmp_path: Path, 
     (tmp_path / "dask.py").write_text("raise ImportError('no dask for you')")
     spec = spec.rendered(lambda value: {"PYTHONPATH": str(tmp_path)} if value == {"PYTHONPATH": "{broken}"} else value)
     hook = hook_of(spec)
-    handle = await hook.create(spec, host.owner(), 1)
+    handle = await hook.create(spec, host.owner(), FIRST)
     with pytest.raises(ClusterFailed, match=cause):
         await host.wait_ready(hook, handle)
     status = await until(lambda: "ended" in record(handle, "status.json") and record(handle, "status.json"), 10)

@@ -50,6 +50,14 @@ async def test_fixed_up_and_down_without_losing_data(host: Host) -> None:
     await until(lambda: len(nannies(host)) == 1)
 
 
+async def test_a_job_waits_for_no_more_workers_than_are_wanted_now(host: Host) -> None:
+    handle = await host.ready(LocalCluster(workers=2, ready_timeout=30))
+    assert handle.min_workers == 2
+    await hook_of("local").scale(handle, 1, 1)
+    await until(lambda: workers(handle) == 1)
+    assert (await host.run(handle, "print('runs')")).outcome.succeeded
+
+
 async def test_elastic_grows_under_load_and_shrinks_again(host: Host) -> None:
     from distributed import Client
 

@@ -32,6 +32,7 @@ def main() -> int:
     module, _, factory = options.nodes.partition(":")
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "address").write_text(options.listen)  # for nodes that speak to it
     gcs = None if options.gcs else _start_gcs(folder / "gcs")
     gcs_url = gcs.url if gcs else options.gcs
     print(

@@ -35,6 +35,7 @@ def add_admin(app: web.Application, world: World) -> None:
 
     for verb, path, function in (
         ("GET", "/admin/health", _health),
+        ("GET", "/admin/alive", _alive),
         ("GET", "/admin/settings", _settings),
         ("PATCH", "/admin/settings", _change_settings),
         ("GET", "/admin/faults", _faults),
@@ -59,6 +60,14 @@ async def reset(world: World) -> None:
 
 async def _health(world: World, request: web.Request, body: dict[str, Any]) -> Any:
     return {"clusters": len(world.clusters), "jobs": len(world.jobs)}
+
+
+async def _alive(world: World, request: web.Request, body: dict[str, Any]) -> Any:
+    """Who may have nodes, by name, and drivers, by the uuid of the job."""
+    return {
+        "nodes": [node.name for cluster in world.clusters.values() for node in instances.nodes(cluster)],
+        "jobs": [job.message.job_uuid for job in world.jobs.values() if job.active],
+    }
 
 
 async def _settings(world: World, request: web.Request, body: dict[str, Any]) -> Any:

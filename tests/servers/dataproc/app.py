@@ -10,12 +10,13 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.servers.dataproc import clusters, instances, jobs, lifecycle, messages, operations, policies
+from tests.servers.dataproc import clusters, instances, jobs, lifecycle, messages, operations, policies, repairs
 from tests.servers.dataproc.admin import add_admin
 from tests.servers.dataproc.call import Call
 from tests.servers.dataproc.errors import ApiError, invalid
 from tests.servers.dataproc.filters import page
 from tests.servers.dataproc.messages import ClusterStatus
+from tests.servers.dataproc.neighbours import add_neighbours, check_enabled
 from tests.servers.dataproc.nodes import Nodes
 from tests.servers.dataproc.objects import Objects
 from tests.servers.dataproc.world import World
@@ -41,6 +42,7 @@ def make_app(folder: Path, gcs_url: str, make_nodes: Callable[[Path, str], Nodes
             (folder / "nodes").mkdir(parents=True, exist_ok=True)
             world = World(folder, make_nodes(folder / "nodes", gcs_url), objects)
             _add_routes(app, world)
+            add_neighbours(app, world, gcs_url)
             await _take_up(world)
             world.begin(lifecycle.TASK, lifecycle.watch(world))
             yield
@@ -70,6 +72,7 @@ def _add_routes(app: web.Application, world: World) -> None:
         ),
         ("POST", f"{regions}/clusters/{name}:stop", "clusters.stop", clusters.stop, ()),
         ("POST", f"{regions}/clusters/{name}:start", "clusters.start", clusters.start, ()),
+        ("POST", f"{regions}/clusters/{name}:repair", "clusters.repair", repairs.repair, ()),
         ("POST", f"{regions}/clusters/{name}:diagnose", "clusters.diagnose", clusters.diagnose, ()),
         ("POST", f"{regions}/jobs:submit", "jobs.submit", jobs.submit, ()),
         ("POST", f"{regions}/jobs:submitAsOperation", "jobs.submitAsOperation", jobs.submit_as_operation, ()),
@@ -103,6 +106,7 @@ def _handler(
             call = await _call(request, method, parameters)
             # What a request is about may stand in its body only: a fault may name it all the same.
             target = call.name or _named(call)
+            check_enabled(world, "dataproc.googleapis.com")
             if fault := world.faults.strike("refuse", method, target):
                 raise fault.error(call.resource.rstrip("/"))
             _check_project(world, call)

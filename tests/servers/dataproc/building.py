@@ -135,15 +135,19 @@ async def _start(world: World, entry: ClusterEntry, node: Node, method: str) -> 
     return []
 
 
+async def decommission(world: World, names: Iterable[str], timeout: float) -> None:
+    """Wait until no YARN container is on these nodes, as long as that may take."""
+    until = time.monotonic() + timeout / world.settings.time_scale
+    for name in names:
+        while await world.nodes.busy(name) and time.monotonic() < until:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(_DECOMMISSION_POLL)
+
+
 async def _resize(world: World, operation: OperationEntry, entry: ClusterEntry, group: str, count: int) -> None:
     config = getattr(entry.message.config, f"{group}_config")
     timeout, starting = operation.arguments["timeout"], operation.arguments.setdefault("starting", [])
     leaving = list(config.instance_names)[count:]  # which instances go is the service's choice
-    if timeout and leaving:
-        until = time.monotonic() + timeout / world.settings.time_scale
-        for name in leaving:
-            while await world.nodes.busy(name) and time.monotonic() < until:  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(_DECOMMISSION_POLL)
+    await decommission(world, leaving, timeout)
     if not config.machine_type_uri:  # the first secondary workers of this cluster: as its primary ones
         config.machine_type_uri = entry.message.config.worker_config.machine_type_uri
         config.preemptibility, config.is_preemptible = 2, True

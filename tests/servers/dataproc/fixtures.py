@@ -25,9 +25,16 @@ def dataproc(gcs_server: GCSServer) -> Iterator[DataprocServer]:
 
 @pytest.fixture
 def empty_dataproc(dataproc: DataprocServer) -> Iterator[DataprocServer]:
-    """The same one, with nothing in it before and after the test."""
+    """The same one, with nothing in it before and after the test.
+
+    What a test leaves is what the API still lists: no process or folder is left of what has ended.
+    """
     dataproc.reset()
     yield dataproc
     if dataproc.process.poll() is not None:
         dataproc.start_again()
-    dataproc.reset()
+    try:
+        dataproc.assert_no_strays()
+    finally:
+        dataproc.reset()
+    dataproc.assert_no_strays()

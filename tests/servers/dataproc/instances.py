@@ -102,6 +102,7 @@ def nodes(entry: ClusterEntry) -> Iterator[Node]:
                 preemptible=group.is_preemptible,
                 metadata=metadata,
                 actions=actions,
+                properties=dict(config.software_config.properties),
             )
 
 

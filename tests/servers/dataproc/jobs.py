@@ -42,6 +42,7 @@ async def listed(world: World, call: Call) -> dict[str, Any]:
         text = f"status.state = {states.get(matcher, matcher)}"
     cluster = call.query.get("clusterName", "")
     here = [each for each in world.jobs.values() if (each.project, each.region) == (call.project, call.region)]
+    here = [each for each in here if each.submitted + world.settings.list_lag <= time.time()]
     here = [each for each in here if cluster in ("", each.message.placement.cluster_name)]
     found = select(here, text, ("status.state", "insertTime"), _field)
     found.sort(key=lambda each: -each.submitted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -30,6 +30,7 @@ class Node:
     :param machine_type: short, ``n2-standard-4``.
     :param metadata: the instance's attributes at the metadata server: the user's own and Dataproc's ``dataproc-...``.
     :param actions: in order; those after one that fails do not run.
+    :param properties: of the cluster's daemons, ``yarn:yarn.nodemanager.…``.
     """
 
     project: str
@@ -44,6 +45,7 @@ class Node:
     preemptible: bool
     metadata: Mapping[str, str]
     actions: Sequence[InitializationAction]
+    properties: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

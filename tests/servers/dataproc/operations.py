@@ -18,7 +18,7 @@ from tests.servers.dataproc.world import ClusterEntry, OperationEntry, World
 Work = Callable[[World, OperationEntry, ClusterEntry], Awaitable[dict[str, Any]]]
 WORK: dict[str, Work] = {}
 # Where a cluster stands when its operation failed.
-_FAILED = {"UPDATE": "ERROR_DUE_TO_UPDATE", "DIAGNOSE": ""}
+_FAILED = {"UPDATE": "ERROR_DUE_TO_UPDATE", "REPAIR": "ERROR_DUE_TO_UPDATE", "DIAGNOSE": ""}
 
 
 def work(kind: str) -> Callable[[Work], Work]:

@@ -65,7 +65,8 @@ class PlainNodes:
         return False
 
     async def run(self, name: str, driver: str, argv: Sequence[str], env: Mapping[str, str]) -> None:
-        command = [sys.executable if word == "python" else word for word in argv]
+        # Wherever images have theirs: here is one Python.
+        command = [sys.executable if Path(word).name == "python" else word for word in argv]
         await self._spawn(name, command, {DRIVER: driver, **env})
 
     async def running(self, name: str, driver: str) -> bool:

@@ -9,16 +9,22 @@ from pathlib import Path
 
 def find(variable: str, value: str) -> list[int]:
     """The living processes that were started with this variable."""
-    wanted, found = f"{variable}={value}".encode(), []
+    return [pid for pid, found in values(variable).items() if found == value]
+
+
+def values(variable: str) -> dict[int, str]:
+    """The living processes that were started with this variable, and what it says."""
+    begin, found = f"{variable}=".encode(), {}
     for folder in Path("/proc").iterdir():
-        if not folder.name.isdecimal():
+        if not folder.name.isdecimal() or int(folder.name) == os.getpid():
             continue
         try:
             entries = (folder / "environ").read_bytes().split(b"\0")
         except OSError:  # gone in this moment, or of another user
             continue
-        if wanted in entries and int(folder.name) != os.getpid():
-            found.append(int(folder.name))
+        for entry in entries:
+            if entry.startswith(begin):
+                found[int(folder.name)] = entry[len(begin) :].decode(errors="replace")
     return found
 
 

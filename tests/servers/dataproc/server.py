@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.servers.dataproc import processes
 from tests.servers.listening import free_port, start
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -46,6 +48,7 @@ class DataprocServer:
     def connection(self, **extra: Any) -> str:
         """An Airflow connection to it, as the value of ``AIRFLOW_CONN_...``."""
         known = {"dataproc.endpoint": self.url, "gcs.endpoint": self.gcs_url, "is_anonymous": True}
+        known["google.endpoint"] = self.url
         content = {**known, "project": "dask-tests", **extra}
         return json.dumps({"conn_type": "google_cloud_platform", "extra": content})
 
@@ -88,6 +91,26 @@ class DataprocServer:
     def reset(self) -> None:
         """No cluster, job, operation, policy, fault or setting is left."""
         self.admin("POST", "reset")
+
+    def nodes(self) -> set[str]:
+        """Names of all that are there, whatever the API says."""
+        return {home.name for home in (self.folder / "nodes").glob("*")}
+
+    def drivers(self) -> set[str]:
+        """The uuids of jobs of which a process lives, whatever the API says: also of those that it has forgotten."""
+        known = {job.name for job in (self.folder / "jobs").glob("*")}
+        return known & {driver.rpartition("-")[0] for driver in processes.values("DATAPROC_DRIVER").values()}
+
+    def assert_no_strays(self, seconds: float = 10) -> None:
+        """No node lives of a cluster that is gone, and no driver of a job that is over."""
+        until = time.monotonic() + seconds
+        while True:
+            alive = self.admin("GET", "alive")
+            strays = self.nodes() - set(alive["nodes"]), self.drivers() - set(alive["jobs"])
+            if not any(strays):
+                return
+            assert time.monotonic() < until, f"nodes {strays[0]} of no cluster, drivers {strays[1]} of no active job"
+            time.sleep(0.1)
 
     def kill(self) -> None:
         """As a crash would: nodes and drivers run on."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.servers.dataproc.errors import invalid
 
-DELAYS = ("create", "delete", "update", "stop", "start", "diagnose", "submit")
+DELAYS = ("create", "delete", "update", "repair", "stop", "start", "diagnose", "submit")
 
 
 @dataclass
@@ -21,9 +21,11 @@ class Settings:
     :param delays: seconds that an operation takes at least, by its name; ``submit``: a job before its driver.
     :param quota: most of ``CPUS`` and ``INSTANCES`` in a region of a project; without an entry there is no limit.
     :param projects: that exist; empty: all.
+    :param project: what a project has of other APIs, instead of tests.servers.dataproc.neighbours.PROJECT.
     :param token: the access token that every request must bring; empty: none is asked for.
     :param output_seconds: between two writes of a growing driver output.
     :param output_bytes: after so many, a driver's output goes on in its next object.
+    :param list_lag: seconds for which a new job is not in lists yet; by its id it is found at once.
     :param kill_seconds: between SIGTERM and SIGKILL for the driver of a job that is cancelled.
     """
 
@@ -31,9 +33,11 @@ class Settings:
     delays: dict[str, float] = field(default_factory=dict)
     quota: dict[str, int] = field(default_factory=dict)
     projects: list[str] = field(default_factory=list)
+    project: dict[str, Any] = field(default_factory=dict)
     token: str = ""
     output_seconds: float = 0.5
     output_bytes: int = 1 << 20
+    list_lag: float = 0.0
     kill_seconds: float = 5.0
 
     def changed(self, changes: dict[str, Any]) -> Settings:

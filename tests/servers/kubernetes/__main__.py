@@ -24,9 +24,8 @@ def main() -> int:
         elif options.command == "up":
             server = running_kubernetes(mode) or start_kubernetes(mode, keep=True, say=_say)
             server.start_operator()
-            print(
-                f"Kubernetes runs ({time.monotonic() - began:.1f} s) and has the image {DASK_IMAGE}. For your shell:\n"
-            )
+            has = "no node for pods" if options.api else f"the image {DASK_IMAGE}"
+            print(f"Kubernetes runs ({time.monotonic() - began:.1f} s) and has {has}. For your shell:\n")
             print(shell_settings(server))
             end = "python -m tests.servers.kubernetes down --api" if options.api else "make kubernetes-down"
             print(f"\nLogs: {server.state / 'log'}. `{end}` ends it.")

@@ -30,20 +30,22 @@ def make_dask_image(
     reference: str = DASK_IMAGE,
     requirements: Path = CHECKOUT / "requirements" / "image.txt",
     say: Callable[[str], object] = lambda line: None,
+    entry_point: Sequence[str] = (),
 ) -> Path:
     """An image with what is pinned in ``requirements``, made in about a minute when it is not in the cache.
 
     :param reference: the name that pods use.
     :param requirements: a requirements file, with hashes.
     :param say: is told before it takes long.
+    :param entry_point: command that arguments of a container are for.
     :returns: the tar to import.
     :raises RuntimeError: it cannot be made here.
     """
-    key = key_of(HERE / "debian-layer.sh", HERE / "images.py", requirements, text=reference)
+    key = key_of(HERE / "debian-layer.sh", HERE / "images.py", requirements, text=" ".join([reference, *entry_point]))
 
     def make(path: Path) -> None:
         say(f"making the image {reference} (a minute, once)")
-        _make_dask_image(path, reference, requirements)
+        _make_dask_image(path, reference, requirements, entry_point)
 
     return cached(f"image-{key}.tar", make)
 
@@ -86,7 +88,7 @@ def write_image(path: Path, reference: str, layers: Sequence[Path], config: dict
             tar.add(layer, f"{digest}/layer.tar")
 
 
-def _make_dask_image(path: Path, reference: str, requirements: Path) -> None:
+def _make_dask_image(path: Path, reference: str, requirements: Path, entry_point: Sequence[str]) -> None:
     script = HERE / "debian-layer.sh"
     debian = cached(f"debian-{key_of(script)}.tar", lambda layer: run([str(script), str(layer)]))
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
@@ -114,7 +116,7 @@ def _make_dask_image(path: Path, reference: str, requirements: Path) -> None:
         layer = Path(scratch) / "layer.tar"
         with tarfile.open(layer, "w") as tar:
             tar.add(root, ".", filter=_anonymous)
-        config = {"Env": _ENV, "Cmd": ["/bin/bash"], "WorkingDir": "/home/dask"}
+        config = {"Env": _ENV, "Cmd": ["/bin/bash"], "WorkingDir": "/home/dask", "Entrypoint": list(entry_point)}
         write_image(path, reference, [debian, layer], config)
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -80,7 +80,7 @@ def prepare(mode: str, say: Callable[[str], object] = lambda line: None) -> Prep
     operator = _operator(say)
     if mode == "api":
         return Prepared(programs, operator, None)
-    _debian_packages(say)
+    debian_packages(DEBIAN, say)
     return Prepared(programs, operator, _store(programs, say))
 
 
@@ -130,10 +130,16 @@ def _operator(say: Callable[[str], object]) -> Path:
     return cached(f"operator-{key}", make)
 
 
-def _debian_packages(say: Callable[[str], object]) -> None:
+def debian_packages(wanted: Mapping[str, str], say: Callable[[str], object] = lambda line: None) -> None:
+    """Install those that are missing.
+
+    :param wanted: a program that each of them brings.
+    :raises RuntimeError: one cannot be had.
+    """
+
     def missing() -> list[str]:
         path = f"{os.environ.get('PATH', os.defpath)}:{_PLUGINS}"
-        return [package for package, program in DEBIAN.items() if not shutil.which(program, path=path)]
+        return [package for package, program in wanted.items() if not shutil.which(program, path=path)]
 
     with locked(CACHE / "debian-packages.lock"):
         if not (packages := missing()):

@@ -79,9 +79,12 @@ class KubernetesServer:
         self.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(listed))
 
     @contextmanager
-    def namespace(self, prefix: str = "test") -> Iterator[str]:
-        """A new namespace whose pods may start. It is deleted afterwards, without waiting for the last of it."""
-        name = f"{prefix}-{uuid.uuid4().hex[:8]}"
+    def namespace(self, prefix: str = "test", name: str = "") -> Iterator[str]:
+        """A new namespace whose pods may start. It is deleted afterwards, without waiting for the last of it.
+
+        :param name: instead of one that nobody else has.
+        """
+        name = name or f"{prefix}-{uuid.uuid4().hex[:8]}"
         self.kubectl("create", "namespace", name)
         try:
             # Long after an outage of the API server: its controllers come back one by one, and ever more slowly.

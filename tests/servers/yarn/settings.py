@@ -15,10 +15,17 @@ NODE_PARTS = ("", "localizer.", "webapp.", "collector-service.")
 MEMORY_MB, VCORES = 6144, 8
 
 
-def write_settings(folder: Path, state: Path, jars: Path, ports: Sequence[int]) -> None:
+def write_settings(
+    folder: Path,
+    state: Path,
+    jars: Path,
+    ports: Sequence[int],
+    others: Mapping[str, Mapping[str, object]] | None = None,
+) -> None:
     """Write all settings but those in which one node differs from another.
 
     :param ports: one for each of :data:`RM_PARTS`.
+    :param others: what is otherwise, by file: ``core-site``, ``yarn-site`` or ``capacity-scheduler``.
     """
     folder.mkdir(parents=True)
     for name, settings in (
@@ -26,7 +33,7 @@ def write_settings(folder: Path, state: Path, jars: Path, ports: Sequence[int]) 
         ("yarn-site", _yarn(folder, state, jars, ports)),
         ("capacity-scheduler", _queues()),
     ):
-        (folder / f"{name}.xml").write_text(_xml(settings))
+        (folder / f"{name}.xml").write_text(_xml({**settings, **(others or {}).get(name, {})}))
     (folder / "log4j.properties").write_text(
         "log4j.rootLogger=INFO,console\n"
         "log4j.appender.console=org.apache.log4j.ConsoleAppender\n"

@@ -57,9 +57,9 @@ for mode, deferrable in (("running", False), ("deferred", True)):
         DaskJobOperator(task_id="run", cluster=cluster, **again, **JOB)
 
     with dag(f"patient_{mode}"), dask_cluster("etl", SMALL, deferrable=deferrable) as cluster:
-        # With the API server away a try is used up within seconds and does nothing: the delay must outlast that.
-        patience = timedelta(seconds=60)
-        DaskJobOperator(task_id="run", cluster=cluster, retry_delay=patience, **again, **JOB)
+        # With the API server away a try is used up within seconds and does nothing: the delays must outlast that.
+        patience = {"deferrable": deferrable, "retries": 2, "retry_delay": timedelta(seconds=60)}
+        DaskJobOperator(task_id="run", cluster=cluster, **patience, **JOB)
 
     with dag(f"mapped_{mode}"), dask_cluster("etl", SMALL, deferrable=deferrable) as cluster:
         mapped = DaskJobOperator.partial(task_id="run", cluster=cluster, deferrable=deferrable, script=JOB["script"])

@@ -21,9 +21,9 @@ def work(word: str) -> None:
         time.sleep(600)
     if word == "broken":
         sys.exit("this is no table")
-    if word == "not alone":  # until another one has begun; then long enough for a third one, which there must not be
-        until = time.monotonic() + 60
-        while begun() < 2 and time.monotonic() < until:
+    if word == "not alone":  # until the next one has begun; then long enough for a third one, which there must not be
+        until, before = time.monotonic() + 60, begun()
+        while begun() == before and time.monotonic() < until:
             time.sleep(0.1)
     if word in ("not alone", "long"):
         time.sleep(3)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from dask_provider.clusters.dataproc import SIZES, DataprocCluster
+from dask_provider.clusters.dataproc import DataprocCluster
 from dask_provider.clusters.dataproc_fields import Machines, NfsMount
 from dask_provider.errors import InvalidInput
 
@@ -22,7 +22,13 @@ REFUSED = [
     ("staging_bucket", {"staging_bucket": "gs://acme-staging"}, 'without "gs://"'),
     ("temp_bucket", {"temp_bucket": "gs://acme-temp"}, 'without "gs://"'),
     ("conn_id", {"conn_id": ""}, "an Airflow connection"),
-    ("workers", {"workers": (2, 10)}, "one number"),
+    ("workers", {"workers": (1, 10)}, "at least 2"),
+    ("workers", {"workers": (2, 10), "dask": "google"}, "one number with dask='google'"),
+    ("workers", {"workers": (2, 10), "runtime": "yarn", "memory": "4 GiB"}, "autoscaling_policy="),
+    ("secondary_workers", {"workers": (2, 10), "secondary_workers": 1}, "0 where workers is a pair"),
+    ("min_ready_workers", {"workers": (2, 10), "min_ready_workers": 3}, "at most 2"),
+    ("autoscaling_policy", {"autoscaling_policy": "etl"}, "workers=(2, 10) follows Dask"),
+    ("autoscaling_policy", {"autoscaling_policy": "policies/etl", "runtime": "yarn"}, "autoscalingPolicies/NAME"),
     ("workers", {"workers": 0}, "at least 1"),
     ("tls", {"tls": True}, "no certificates"),
     ("secondary_workers", {"workers": 1, "secondary_workers": 2}, "0 with workers=1"),
@@ -34,8 +40,11 @@ REFUSED = [
     ("worker", {"worker": {"cpus": 4}}, "machine_type, disk_gb"),
     ("worker", {"worker": "e2-micro"}, "names its CPUs"),
     ("secondary_worker.disk_type", {"secondary_worker": {"disk_type": "ssd"}}, "pd-ssd"),
+    ("secondary_worker.machine_type", {"secondary_worker": "n2-highmem-4"}, "n2-standard-4, the type of worker"),
     ("env", {"env": {"A": "it's"}}, "without single quotes"),
     ("runtime", {"runtime": "spark"}, "standalone"),
+    ("memory", {"runtime": "yarn"}, "YARN is asked for it"),
+    ("dask", {"runtime": "yarn", "memory": "4 GiB", "dask": "google"}, "Dask of 2022"),
     ("dask", {"dask": "conda"}, "pypi"),
     ("packages", {"packages": ["dask-ml"]}, "pinned"),
     ("packages", {"packages": ["dask-ml==2025.1.0"], "dask": "image"}, "nothing is installed"),
@@ -50,10 +59,16 @@ REFUSED = [
     ("labels", {"labels": {"goog-x": "etl"}}, "goog-"),
     ("properties", {"properties": {"dask:dask.scheduler.port": "8786"}}, 'not "dask:"'),
     ("properties", {"properties": {"spark:spark.driver.cores": 4}}, "text as the value"),
+    ("job_properties", {"job_properties": {"spark:spark.driver.memory": "8g"}}, 'without the "spark:"'),
+    ("job_properties", {"job_properties": {"spark.submit.deployMode": "cluster"}}, "set for every job"),
+    ("job_properties", {"job_properties": {"spark.driver.cores": 4}}, "text as the value"),
     ("metadata", {"metadata": {"dask-runtime": "yarn"}}, "do not begin"),
     ("nfs", {"nfs": {"server": "10.0.0.2"}}, "NfsMount"),
     ("nfs", {"nfs": "10.0.0.2:/share"}, "NfsMount"),
     ("shielded", {"shielded": "yes"}, "True or False"),
+    ("max_cost", {"max_cost": 0}, "a number above 0"),
+    ("max_cost", {"max_cost": "cheap"}, "a number above 0"),
+    ("max_cost", {"max_cost": float("nan")}, "a number above 0"),
     ("cluster_config_overrides", {"cluster_config_overrides": {"gceClusterConfig": {}}}, "config and labels"),
 ]
 
@@ -114,11 +129,9 @@ def test_what_follows_from_the_fields(given: dict[str, Any], workers: tuple[int,
     assert ((spec.ready_workers, spec.most_workers), spec.thread_count) == (workers, threads)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_sizes(size: str) -> None:
-    spec = DataprocCluster.sized(size, region=REGION, workers=3)
-    assert spec.worker_range == (3, 3)
-    assert spec.master_machines.machine_type == SIZES[size]["master"]
+def test_what_is_given_replaces_what_a_size_has() -> None:
+    spec = DataprocCluster.sized("large_etl", region=REGION, workers=3)
+    assert (spec.worker_range, spec.worker_machines.machine_type) == ((3, 3), "n2-standard-8")
 
 
 def test_an_unknown_size() -> None:

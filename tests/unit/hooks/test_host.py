@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from dask_provider.errors import InvalidInput, WrongHost
-from dask_provider.hooks.host import CHUNK, _read_news, check_host, check_python, clean_environment, this_host
+from dask_provider.handles import JobHandle
+from dask_provider.hooks.base import TAKEN_OVER
+from dask_provider.hooks.host import (
+    CHUNK,
+    _read_news,
+    check_host,
+    check_python,
+    clean_environment,
+    locked,
+    this_host,
+    write_attempt,
+)
+from dask_provider.hooks.local import LocalHook
+from dask_provider.owner import Attempt
 from dask_provider.runtime.report import PREFIX
 
 
@@ -54,3 +69,23 @@ def test_another_host_and_another_python() -> None:
     check_python("LocalCluster.python", "python3")
     with pytest.raises(InvalidInput, match=r"^LocalCluster\.python: '/no/python' is not possible"):
         check_python("LocalCluster.python", "/no/python")
+
+
+async def test_a_cancel_waits_for_who_takes_the_job_over(tmp_path: Path) -> None:
+    home = tmp_path / "dask-x"
+    folder = home / "dask-x-1"
+    folder.mkdir(parents=True)
+    older, newer = (Attempt(n, fresh=False, last=False, started=n) for n in (1, 2))
+    write_attempt(folder, older)
+    job = JobHandle("local", "dask-x-1", str(folder), 1, "r/", "m", started=1)
+    with locked(home.with_suffix(".lock")):
+        asked = asyncio.create_task(LocalHook().cancel(job))
+        done, _ = await asyncio.wait([asked], timeout=0.3)
+        write_attempt(folder, newer)
+    assert await asked == TAKEN_OVER
+    assert not done
+    assert not (folder / "ending.json").exists(), "the newer try's job can still be adopted"
+    assert await LocalHook().cancel(replace(job, attempt=2, started=2)) == "already over"  # it has no process
+    with locked(home.with_suffix(".lock")):  # by a try that ends it
+        asked = asyncio.create_task(LocalHook().cancel(replace(job, attempt=2, started=2)))
+        assert await asyncio.wait_for(asked, 5) == "already over"

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from dask_provider.clusters import ExistingCluster, LocalCluster
 from dask_provider.errors import InvalidInput
+from dask_provider.handles import ClusterHandle, JobHandle
 from dask_provider.operators import (
     DaskCreateClusterOperator,
     DaskDeleteClusterOperator,
@@ -99,6 +100,12 @@ def test_the_block_itself_is_no_cluster() -> None:
 def test_a_reaper_needs_places(places: list[Any]) -> None:
     with pytest.raises(InvalidInput, match=r"^places: "):
         DaskReapClustersOperator(task_id="reap", places=places)
+
+
+@pytest.mark.parametrize("wait", [-1, "soon", True])
+def test_what_is_no_time_to_wait(wait: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"^wait: .*seconds above zero"):
+        DaskDeleteClusterOperator(task_id="delete", cluster=HANDLE, wait=wait)
 
 
 def test_specs_are_rendered_field_by_field_and_checked_again(state: Path) -> None:
@@ -229,6 +236,26 @@ def test_deadlines(timeout: timedelta | None, deadline: float | None) -> None:
     assert task._deadline == deadline
     assert task._timed_out() == (deadline is not None)
     assert (task.attempt().started, task.attempt().deadline) == (1704067200.0, deadline)
+
+
+@pytest.mark.parametrize(
+    ("number", "after", "ours"),
+    [
+        (2, 0, True),
+        (2, 3, True),  # its own, by the worker's clock
+        (1, -60, True),  # what an older try has left, not yet adopted
+        (3, -60, True),  # what a run has left that was deleted and made anew
+        (3, 60, False),  # a newer try's
+        (2, 60, False),  # that of the run made anew: this process is of the one that was deleted
+    ],
+)
+def test_what_a_killed_try_may_end(number: int, after: float, ours: bool) -> None:
+    task = in_dag(DaskDeleteClusterOperator, cluster=HANDLE)
+    task._context = {"ti": Instance()}
+    started = Instance.start_date.timestamp() + after
+    job = {"job_id": "x", "location": "/", "results": "/", "manifest": "/"}
+    assert task._is_ours(JobHandle(place="local", attempt=number, started=started, **job)) == ours
+    assert task._is_ours(ClusterHandle.from_dict({**HANDLE, "attempt": number, "started": started})) == ours
 
 
 class Waits(DaskOperator):

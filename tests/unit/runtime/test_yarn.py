@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import dask.config
 import pytest
+from dask_provider.runtime import yarn_compat, yarn_job
 from dask_provider.runtime.dask_side import NotReady
 from dask_provider.runtime.yarn_rest import hadoop_settings, web_addresses
 from dask_provider.runtime.yarn_service import in_words, leaving, worker_command
@@ -118,3 +123,101 @@ def test_where_the_resource_manager_is(tmp_path: Path, monkeypatch: pytest.Monke
     several = {f"{rm}.ha.enabled": "true", f"{rm}.ha.rm-ids": "rm0, rm1", f"{rm}.hostname.rm0": "c-m-0"}
     several[f"{rm}.webapp.address.rm1"] = "c-m-1:8188"
     assert web_addresses(several) == ["http://c-m-0:8088", "http://c-m-1:8188"]
+
+
+def test_a_program_can_make_a_yarn_cluster_of_its_own(tmp_path: Path) -> None:
+    spec = YarnSpec(python="/opt/dask/bin/python", workers=(1, 1), tags=("dask-1", "b"))
+    env = yarn_job.for_dask_yarn(spec, tmp_path)
+    assert (tmp_path / "sitecustomize.py").read_bytes() == Path(yarn_compat.__file__).read_bytes()
+    settings = dask.config.collect_env(env)["yarn"]
+    assert settings == {"environment": "python:///opt/dask/bin/python", "queue": "default", "tags": ["dask-1", "b"]}
+
+
+#: applications that a late job leaves alone
+NEWER = {"newer", "of_a_run_made_anew", "of_another"}
+
+
+class Applications(ThreadingHTTPServer):
+    """A ResourceManager, as far as jobs ask it."""
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path, **tags: str) -> None:
+        super().__init__(("127.0.0.1", 0), Asked)
+        self.apps = {
+            name: {"id": name, "state": "RUNNING", "applicationTags": tags[name], "diagnostics": ""} for name in tags
+        }
+        address = f"127.0.0.1:{self.server_port}"
+        row = f"<property><name>yarn.resourcemanager.webapp.address</name><value>{address}</value></property>"
+        (folder / "yarn-site.xml").write_text(f"<configuration>{row}</configuration>")
+
+    def running(self) -> set[str]:
+        return {name for name, app in self.apps.items() if app["state"] == "RUNNING"}
+
+
+class Asked(BaseHTTPRequestHandler):
+    server: Applications
+
+    def do_GET(self) -> None:
+        name = self.path.partition("?")[0].removeprefix("/ws/v1/cluster/apps").strip("/")
+        if self.path.endswith("/info"):
+            self._answer({"clusterInfo": {"haState": "ACTIVE"}})
+        elif name:
+            self._answer({"app": self.server.apps[name]})
+        else:
+            self._answer({"apps": {"app": [self.server.apps[name] for name in self.server.running()]}})
+
+    def do_PUT(self) -> None:
+        name = self.path.split("/")[-2]
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.apps[name]["state"] = "KILLED"
+        self._answer({"state": "KILLED"})
+
+    def _answer(self, content: Any) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        """Not into the output of the tests."""
+
+
+@pytest.fixture
+def applications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Applications]:
+    monkeypatch.delenv("YARN_CONF_DIR", raising=False)
+    monkeypatch.setenv("HADOOP_CONF_DIR", str(tmp_path))
+    tags = {
+        "older": "dask-x-1.50,dask-x",
+        "later_by_its_clock": "dask-x-1.70,dask-x",
+        "of_a_run_before": "dask-x,dask-x-7.20",
+        "newer": "dask-x-3.70,dask-x",
+        "of_a_run_made_anew": "dask-x-1.300061,dask-x",
+        "of_another": "dask-y,dask-y-1.10",
+    }
+    with Applications(tmp_path, **tags) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_a_job_ends_older_tries_and_its_own_but_no_newer_one(
+    applications: Applications, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Try 2 of four begins late: when a newer one is there."""
+
+    def start(*_: Any) -> None:
+        assert applications.running() == NEWER
+        own = {"id": "own", "state": "RUNNING", "applicationTags": "dask-x-2.60,dask-x", "diagnostics": ""}
+        applications.apps["own"] = own
+        raise NotReady("YARN does not take the application")
+
+    monkeypatch.setattr(yarn_job, "start", start)
+    monkeypatch.setattr(yarn_job.signal, "signal", lambda *_: None)
+    wanted = {"python": PYTHON, "workers": [1, 1], "tags": ["dask-x", "dask-x-2.60"]}
+    (tmp_path / "job.json").write_text(json.dumps({"yarn": wanted, "env": {}, "min_workers": 1, "ready_timeout": 1}))
+    assert yarn_job.main([str(tmp_path / "job.json")]) == 1
+    assert applications.running() == NEWER
+    assert applications.apps["own"]["state"] == "KILLED"
+    assert "does not take" in json.loads((tmp_path / "outcome.json").read_text())["reason"]

@@ -1,4 +1,7 @@
-"""Our side of the chain: waiting in the worker, as `deferrable=True` comes, and with every wait in the triggerer."""
+"""Our side of the chain: waiting in the worker, as `deferrable=True` comes, and with every wait in the triggerer.
+
+`asking`: the delete step asks for the deletion and does not wait for it, as that of the peers.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,18 @@ def defer_at_once(context: Any) -> None:
     os.environ["AIRFLOW__DASK__SYNC_SECONDS"] = "0"
 
 
-for mode, deferrable in (("running", False), ("deferrable", True), ("deferred", True)):
-    hooks = {"pre_execute": defer_at_once} if mode == "deferred" else {}
-    with DAG(f"ours-{mode}", schedule=None, params={"name": "", "results": ""}, default_args=hooks):
-        spec = KubernetesCluster(conn_id=f"ours_{mode}", **FIELDS)
+ASK: dict[str, Any] = {"wait": 0}
+MODES: dict[str, tuple[bool, dict[str, Any]]] = {
+    "running": (False, {}),
+    "deferrable": (True, {}),
+    "deferred": (True, {"pre_execute": defer_at_once}),
+    "asking-running": (False, ASK),
+    "asking-deferrable": (True, ASK),
+}
+
+for mode, (deferrable, common) in MODES.items():
+    with DAG(f"ours-{mode}", schedule=None, params={"name": "", "results": ""}, default_args=common):
+        spec = KubernetesCluster(conn_id=f"ours_{mode}".replace("-", "_"), **FIELDS)
         with dask_cluster("etl", spec, deferrable=deferrable) as cluster:
             run = DaskJobOperator(task_id="job", cluster=cluster, script=str(SCRIPT), deferrable=deferrable)
         DaskStoreResultsOperator(task_id="store", source=run.output, destination="{{ params.results }}")

@@ -7,7 +7,9 @@ in every task. Only what it alone can do (keys in Secret Manager, other identity
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,6 +37,7 @@ class Access:
     :param credentials: of google-auth; ``None``: nobody, for servers that ask no questions.
     :param endpoint: URL of the Dataproc API instead of Google's own; field ``dataproc.endpoint`` of the connection.
     :param storage_endpoint: likewise of Cloud Storage; ``gcs.endpoint``.
+    :param google_endpoint: likewise of all other APIs, which preflight asks; ``google.endpoint``.
     :param quota_project_id: project whose quota is used.
     """
 
@@ -44,7 +47,9 @@ class Access:
     endpoint: str | None = None
     storage_endpoint: str | None = None
     quota_project_id: str | None = None
+    google_endpoint: str | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _asked: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Access({self.source!r}, project_id={self.project_id!r})"
@@ -59,7 +64,12 @@ class Access:
         if self.credentials is None:
             return None
         if fresh or not self.credentials.valid:
-            await asyncio.to_thread(self._refresh, self.credentials.token if fresh else None)
+            loop = asyncio.get_running_loop()
+            if loop not in self._asked:  # of many waits in a triggerer one asks, in one thread; all hear the answer
+                refused = self.credentials.token if fresh else None
+                self._asked[loop] = asyncio.ensure_future(asyncio.to_thread(self._refresh, refused))
+                self._asked[loop].add_done_callback(lambda _: self._asked.pop(loop))
+            await asyncio.shield(self._asked[loop])
         token: str = self.credentials.token
         return token
 
@@ -68,7 +78,7 @@ class Access:
         import google.auth.transport.urllib3
         import urllib3
 
-        with self._lock:  # of many waits in a triggerer one asks
+        with self._lock:  # another loop may ask, too
             if self.credentials.valid and self.credentials.token != refused:
                 return
             try:
@@ -76,13 +86,15 @@ class Access:
             except google.auth.exceptions.TransportError as error:
                 raise ConnectionError(f"{self.source}: nobody who gives tokens answers: {error}") from None
             except google.auth.exceptions.GoogleAuthError as error:
+                forget()
                 raise NoCredentials(f"{self.source}: Google gives no token: {error.args[0]}") from None
 
 
 def load_access(conn_id: str) -> Access:
     """The access that an Airflow connection describes. Blocks; may ask the metadata server.
 
-    Without key or configuration file in it: Application Default Credentials, as on Composer.
+    Without key or configuration file in it: Application Default Credentials, as on Composer. Made once in a process,
+    with its token, for as long as the connection and the files that it names stay as they are.
 
     :raises InvalidInput: naming the field that cannot be used.
     """
@@ -93,7 +105,20 @@ def load_access(conn_id: str) -> Access:
         allowed = "google_cloud_platform"
         raise InvalidInput(f"connection {conn_id}: conn_type", connection.conn_type, allowed)
     extra = {name.removeprefix(_PREFIX): value for name, value in connection.extra_dejson.items() if value}
-    where = f"connection {conn_id}"
+    files = [extra.get(name) for name in ("key_path", "credential_config_file")]
+    files.append(os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"))
+    return _access(conn_id, json.dumps(extra, sort_keys=True), tuple(map(_stamp, files)))
+
+
+def forget() -> None:
+    """Read all connections anew: Google takes one no longer, and a secret may have been replaced where it is kept."""
+    _access.cache_clear()
+
+
+@functools.lru_cache(maxsize=64)
+def _access(conn_id: str, content: str, files: tuple[object, ...]) -> Access:
+    """:param files: what tells that one was replaced; one of the arguments by which equal accesses are known."""
+    extra, where = json.loads(content), f"connection {conn_id}"
     credentials, project_id = _credentials(conn_id, where, extra)
     return Access(
         where,
@@ -102,6 +127,7 @@ def load_access(conn_id: str) -> Access:
         extra.get("dataproc.endpoint"),
         extra.get("gcs.endpoint"),
         extra.get("quota_project_id"),
+        extra.get("google.endpoint"),
     )
 
 
@@ -147,6 +173,15 @@ def _own(where: str, chosen: str | None, extra: Mapping[str, Any], scopes: list[
         allowed = f"credentials that google-auth can read ({type(error).__name__})"
         raise InvalidInput(f"{where}: {chosen or 'default credentials'}", "(not shown)", allowed) from None
     return found[0], found[1]
+
+
+def _stamp(path: Any) -> object:
+    """Another one when the file at a path, if it is one, has been replaced."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError, TypeError):
+        return str(path)
+    return str(path), found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def _is_json(value: Any) -> bool:

@@ -113,6 +113,19 @@ class Client:
         json_type = {"Content-Type": "application/json"}
         return _object(path, await self._again(method, f"{self._host}/v1/{path}", query, content, json_type))
 
+    async def ask(self, service: str, path: str, body: Object | None = None) -> Object:
+        """A question to another API of Google; tried again likewise.
+
+        :param service: such as ``compute`` or ``iam``.
+        :param path: with its version: ``compute/v1/projects/...``.
+        :param body: for questions that are sent by POST.
+        :raises ApiError: with reason ``SERVICE_DISABLED`` when the project does not use that API.
+        """
+        host = (self.access.google_endpoint or f"https://{service}.googleapis.com").rstrip("/")
+        content = None if body is None else json.dumps(body).encode()
+        method, json_type = "GET" if body is None else "POST", {"Content-Type": "application/json"}
+        return _object(path, await self._again(method, f"{host}/{path}", None, content, json_type))
+
     async def storage(
         self,
         method: str,
@@ -186,6 +199,16 @@ class Client:
         return answer
 
 
+async def find(client: Client, path: str) -> Object | None:
+    """What is at that path, if anything is."""
+    try:
+        return await client.get(path)
+    except ApiError as error:
+        if error.status == 404:
+            return None
+        raise
+
+
 def refusal(status: int, path: str, content: bytes) -> ApiError:
     """The error that an answer is. Pure."""
     error: Any = None
@@ -193,7 +216,11 @@ def refusal(status: int, path: str, content: bytes) -> ApiError:
         error = json.loads(content).get("error")
     said = content[:300].decode(errors="replace").strip()
     details = error if isinstance(error, dict) else {}
-    return ApiError(status, details.get("status") or f"HTTP {status}", details.get("message") or f"{path}: {said}")
+    # Older APIs, as Compute Engine's, say it in their own word.
+    causes = {each.get("reason") for name in ("details", "errors") for each in details.get(name) or ()}
+    disabled = "SERVICE_DISABLED" if causes & {"SERVICE_DISABLED", "accessNotConfigured"} else None
+    reason = disabled or details.get("status") or f"HTTP {status}"
+    return ApiError(status, reason, details.get("message") or f"{path}: {said}")
 
 
 def _object(path: str, content: bytes) -> Object:

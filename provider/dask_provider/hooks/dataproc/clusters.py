@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from importlib import metadata
 from typing import Any
 
@@ -18,19 +17,20 @@ from dask_provider.clusters.dataproc import DataprocCluster
 from dask_provider.clusters.dataproc_fields import IDLE_SPAN
 from dask_provider.errors import ClusterFailed, ClusterGone, InvalidInput
 from dask_provider.handles import ClusterHandle
-from dask_provider.hooks.base import ClusterHook, Readiness, SpecChanged
-from dask_provider.hooks.dataproc import failures, requests, scripts, storage
+from dask_provider.hooks.base import TAKEN_OVER, ClusterHook, Readiness, SpecChanged
+from dask_provider.hooks.cost import Cost
+from dask_provider.hooks.dataproc import attempts, changes, costs, ends, failures, requests, scripts, storage, yarn
 from dask_provider.hooks.dataproc.access import Access, load_access
-from dask_provider.hooks.dataproc.client import ApiError, Client, Object
-from dask_provider.owner import Owner
+from dask_provider.hooks.dataproc.client import ApiError, Client, Object, find
+from dask_provider.hooks.dataproc.handles import handle_of, owner_of, timestamp, why_gone
+from dask_provider.owner import PLANNED, Attempt, Owner
 
 #: seconds that an older cluster of the same name has to be gone
 ENDED_WITHIN = 600.0
-#: seconds between looks at a cluster that starts or ends
-LOOK_EVERY = 2.0
 #: states in which a cluster has no use any more
 OVER = ("DELETING", "ERROR", "STOPPING", "STOPPED")
-SCHEDULER_PORT = 8786
+#: seconds that a change under way may keep a cluster from a longer time to live
+EXTENDED_WITHIN = 120.0
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +39,13 @@ class ClustersHook(ClusterHook[DataprocCluster]):
     """All that concerns clusters; jobs are added in :mod:`dask_provider.hooks.dataproc.jobs`."""
 
     place = "dataproc"
+    longest_sync = 2.0
 
     def plan(self, spec: DataprocCluster, owner: Owner) -> dict[str, Any]:
         project_id = spec.project_id or "(of the connection)"
-        where = {name: f"(staged)/{name}.sh" for name in ("nfs", "dask")}
+        where = {name: f"(staged)/{name}.sh" for name in ("nfs", "dask")} | {"elastic": "(staged)/elastic.pyz"}
         request = requests.cluster_request(
-            spec, owner, 1, project_id=project_id, scripts=where, bucket="(of the staging)", versions=versions()
+            spec, owner, PLANNED, project_id=project_id, scripts=where, bucket="(of the staging)", versions=versions()
         )
         shown = request["config"]["gceClusterConfig"]["metadata"]
         if "dask-env" in shown:
@@ -53,22 +54,28 @@ class ClustersHook(ClusterHook[DataprocCluster]):
 
     # --- making ---
 
-    async def create(self, spec: DataprocCluster, owner: Owner, attempt: int) -> ClusterHandle:
+    async def create(self, spec: DataprocCluster, owner: Owner, attempt: Attempt) -> ClusterHandle:
         storage.staging()  # what cannot be staged is not worth a cluster
         access = await access_of(spec.conn_id)
         async with Client(access, project_of(spec, access), spec.region) as client:
             try:
-                while True:
-                    if (made := await self._made(client, spec, owner, attempt)) is not None:
-                        return made
-                    await asyncio.sleep(LOOK_EVERY)  # somebody has just made one of the name: whose it is will be seen
+                await attempts.check_rights(client)
+                since = time.monotonic()
+                while (made := await self._made(client, spec, owner, attempt)) is None:
+                    if time.monotonic() - since > ENDED_WITHIN:
+                        text = f"Dataproc says that there is a cluster {owner.name}, and shows none"
+                        raise ClusterFailed(f"{text}, after {ENDED_WITHIN:.0f} s")
+                    # Somebody has just made one of the name: whose it is will be seen.
+                    await asyncio.sleep(ends.until_next(since))
+                return made
             except ApiError as error:
                 raise failures.refused(spec, error) from None
 
-    async def _made(self, client: Client, spec: DataprocCluster, owner: Owner, attempt: int) -> ClusterHandle | None:
+    async def _made(
+        self, client: Client, spec: DataprocCluster, owner: Owner, attempt: Attempt
+    ) -> ClusterHandle | None:
         if (found := await self._adopt(client, spec, owner, attempt)) is not None:
-            # Not yet on it, perhaps: see _note_attempt.
-            return replace(_handle(spec.conn_id, client, found), attempt=attempt)
+            return replace(handle_of(spec.conn_id, client, found), attempt=attempt.number, started=attempt.started)
         request = requests.cluster_request(
             spec,
             owner,
@@ -78,6 +85,7 @@ class ClustersHook(ClusterHook[DataprocCluster]):
             bucket=storage.bucket(),
             versions=versions(),
         )
+        await costs.estimate(client, spec, request)
         query = {"requestId": str(uuid.uuid4())}  # the same for all tries of this call
         try:
             operation = await client.call("POST", client.clusters(), query=query, body=request)
@@ -85,57 +93,66 @@ class ClustersHook(ClusterHook[DataprocCluster]):
             if error.reason == "ALREADY_EXISTS":
                 return None
             raise
-        made = await _get(client, owner.name)
+        made = await find(client, client.clusters(owner.name))
         if made is None or made["clusterUuid"] != operation["metadata"].get("clusterUuid"):
             why = await failures.operation_error(client, operation["name"])
             raise ClusterFailed(f"cluster {owner.name} went away while it was being made: {why or 'nobody says why'}")
-        return _handle(spec.conn_id, client, made, operation["name"])
+        return handle_of(spec.conn_id, client, made, operation["name"])
 
-    async def _adopt(self, client: Client, spec: DataprocCluster, owner: Owner, attempt: int) -> Object | None:
-        """The cluster of an earlier try, with this attempt on it; ``None`` once there is none of the name."""
-        until = time.monotonic() + ENDED_WITHIN
-        while (found := await _get(client, owner.name)) is not None:
+    async def _adopt(self, client: Client, spec: DataprocCluster, owner: Owner, attempt: Attempt) -> Object | None:
+        """The cluster of an earlier try, with this attempt on it; ``None`` once there is none of the name.
+
+        :raises Overtaken: when it is a newer try's, also while that one's is being removed.
+        """
+        since = time.monotonic()
+        while (found := await find(client, client.clusters(owner.name))) is not None:
             state = found["status"]["state"]
             if owner_of(found) != owner:
                 text = f"there is a cluster {owner.name} in project {client.project_id} that is not ours: it stays"
                 raise ClusterFailed(text)
+            found = await attempts.read(client, found)
+            attempts.check_newest(found, attempt)
             if state not in OVER:
                 if (found.get("labels") or {}).get(requests.SPEC) != spec.hash():
                     text = f"cluster {owner.name} was made from another spec; delete it first"
-                    raise SpecChanged(text, _handle(spec.conn_id, client, found))
-                return await self._note_attempt(client, found, attempt)
+                    raise SpecChanged(text, handle_of(spec.conn_id, client, found))
+                await attempts.take(client, found, attempt)
+                return found
             if state != "DELETING":
-                await _delete(client, found)
-            if time.monotonic() > until:
+                await ends.delete(client, found)
+            if time.monotonic() - since > ENDED_WITHIN:
                 raise ClusterFailed(f"an older cluster {owner.name} is still {state} after {ENDED_WITHIN:.0f} s")
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(ends.until_next(since))
         return None
-
-    async def _note_attempt(self, client: Client, found: Object, attempt: int) -> Object:
-        """Write the attempt on it. Dataproc changes labels of a running cluster only: later, while one starts."""
-        if attempt_of(found) >= attempt or found["status"]["state"] != "RUNNING":
-            return found
-        labels = {**found["labels"], requests.ATTEMPT: str(attempt)}
-        with contextlib.suppress(ApiError):  # another update is under way, say: the number is a safeguard, no lock
-            query = {"updateMask": "labels", "requestId": str(uuid.uuid4())}
-            await client.call("PATCH", client.clusters(found["clusterName"]), query=query, body={"labels": labels})
-        return {**found, "labels": labels}
 
     # --- waiting ---
 
     async def wait_ready(self, handle: ClusterHandle) -> AsyncIterator[Readiness]:
-        """Ready is what runs: the initialization action ends only when its own node's worker has joined."""
+        """Ready is what runs: the initialization action ends only when its own node's worker has joined.
+
+        With the runtime ``yarn`` there is no Dask yet: each job brings it, and waits for it.
+        """
         assert handle.created is not None
         until, said = datetime.fromisoformat(handle.created).timestamp() + handle.ready_timeout, ""
+        since = time.monotonic()
         async with self._open(handle) as client:
             while True:
                 client.patience = max(60.0, until - time.time())  # an outage is waited out
-                found = await self._check(client, handle)
+                try:
+                    found = await self._check(client, handle)
+                except ClusterGone:
+                    raise
+                except ClusterFailed as error:
+                    yield Readiness(failures.announced(error), handle)
+                    raise await failures.diagnosed(client, handle.name, error) from None
                 state = found["status"]["state"]
-                if state in ("RUNNING", "UPDATING"):
-                    found = await self._note_attempt(client, found, handle.attempt)
-                    made = _handle(handle.details["conn_id"], client, found, handle.details["operation"])
-                    yield Readiness(f"{failures.machines(found)} run Dask", made, ready=True)
+                if state in changes.WORKING:
+                    attempt = Attempt(handle.attempt, fresh=False, last=False, started=handle.started)
+                    await attempts.label(client, found, attempt)
+                    made = handle_of(handle.details["conn_id"], client, found, handle.details["operation"])
+                    made = replace(made, attempt=handle.attempt, started=handle.started)  # whosever it is by now
+                    what = "YARN; Dask comes with each job" if yarn.runs_on_yarn(found) else "Dask"
+                    yield Readiness(f"{failures.machines(found)} run {what}", made, ready=True)
                     return
                 text = f"the cluster is {state}"
                 if time.time() > until:
@@ -145,7 +162,7 @@ class ClustersHook(ClusterHook[DataprocCluster]):
                 if text != said:
                     said = text
                     yield Readiness(text, handle)
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(ends.until_next(since))
 
     async def check(self, handle: ClusterHandle) -> None:
         async with self._open(handle) as client:
@@ -157,10 +174,10 @@ class ClustersHook(ClusterHook[DataprocCluster]):
         :raises ClusterFailed: with the output of the script that failed.
         :raises ClusterGone: when it has ended, naming why as far as Dataproc tells.
         """
-        found = await _get(client, handle.name)
+        found = await find(client, client.clusters(handle.name))
         if found is None or found["clusterUuid"] != handle.uid or found["status"]["state"] == "DELETING":
             why = await failures.operation_error(client, handle.details["operation"])
-            raise ClusterGone(f"cluster {handle.name} is gone; {why or _why_gone(handle)}")
+            raise ClusterGone(f"cluster {handle.name} is gone; {why or why_gone(handle)}")
         if found["status"]["state"] == "ERROR":
             raise await failures.explained(client, found, handle.details["operation"])
         if found["status"]["state"] in OVER:
@@ -170,69 +187,65 @@ class ClustersHook(ClusterHook[DataprocCluster]):
     # --- changing ---
 
     async def scale(self, handle: ClusterHandle, low: int, high: int) -> None:
-        if low != high:
-            raise ClusterFailed(f"cluster {handle.name} cannot follow the demand: give one number of workers")
         async with self._open(handle) as client:
-            await self._check(client, handle)
-            query = {
-                "updateMask": "config.worker_config.num_instances",
-                "gracefulDecommissionTimeout": requests.duration(3600),
-                "requestId": str(uuid.uuid4()),
-            }
-            body = {"config": {"workerConfig": {"numInstances": low}}}
-            await client.call("PATCH", client.clusters(handle.name), query=query, body=body)
+            found = await self._check(client, handle)
+            if yarn.runs_on_yarn(found):
+                raise ClusterFailed(f"cluster {handle.name}: each job brings as many workers as the spec says")
+            await changes.scale(client, found, low, high)
 
     async def extend(self, handle: ClusterHandle, seconds: float) -> None:
         """A longer time to live: Dataproc counts from the end of the last job."""
         async with self._open(handle) as client:
-            found = await _get(client, handle.name)
-            if found is None or found["clusterUuid"] != handle.uid or found["status"]["state"] != "RUNNING":
+            found = await find(client, client.clusters(handle.name))
+            if found is None or found["clusterUuid"] != handle.uid or found["status"]["state"] not in changes.WORKING:
                 return
             lifecycle = found["config"].get("lifecycleConfig") or {}
             idle = float(lifecycle.get("idleDeleteTtl", "inf").removesuffix("s"))
             if (began := lifecycle.get("idleStartTime")) is not None:
-                seconds += time.time() - _timestamp(began)
+                seconds += time.time() - timestamp(began)
             if seconds <= idle:
                 return
             query = {"updateMask": "config.lifecycle_config.idle_delete_ttl", "requestId": str(uuid.uuid4())}
             longest = min(round(seconds), IDLE_SPAN[1])
             body = {"config": {"lifecycleConfig": {"idleDeleteTtl": requests.duration(longest)}}}
+
+            def ask() -> Awaitable[Object]:
+                return client.call("PATCH", client.clusters(handle.name), query=query, body=body)
+
             try:
-                await client.call("PATCH", client.clusters(handle.name), query=query, body=body)
+                await changes.patiently(client, handle.name, ask, EXTENDED_WITHIN)
             except ApiError as error:  # a job that failed says why; this must not hide it
                 logger.warning("cluster %s: its idle time cannot be extended: %s", handle.name, error)
 
     # --- the end ---
 
-    async def delete(self, handle: ClusterHandle, reason: str, *, attempt: int | None = None) -> str:
+    async def delete(self, handle: ClusterHandle, reason: str, *, compare: bool = False) -> str:
         async with self._open(handle) as client:
-            found = await _get(client, handle.name)
+            found = await find(client, client.clusters(handle.name))
             if found is None or found["clusterUuid"] != handle.uid:
                 return "already gone"
-            if attempt is not None and attempt_of(found) > attempt:
-                return f"left to attempt {attempt_of(found)}, which has taken it over"
-            await _delete(client, found)
+            if compare and not attempts.belongs(await attempts.read_soon(client, found), handle):
+                return TAKEN_OVER
+            await ends.delete(client, found)
             return "deleting"
 
     async def wait_gone(self, handle: ClusterHandle, seconds: float) -> bool:
-        until = time.monotonic() + seconds
         async with self._open(handle) as client:
-            while True:
-                found = await _get(client, handle.name)
-                if found is None or found["clusterUuid"] != handle.uid:
-                    return True
-                if time.monotonic() > until:
-                    return False
-                await asyncio.sleep(LOOK_EVERY)
+            return await ends.is_gone(client, handle, seconds)
+
+    async def cost(self, handle: ClusterHandle) -> Cost:
+        async with self._open(handle) as client:
+            return await costs.cost(client, handle, await find(client, client.clusters(handle.name)))
 
     # --- finding ---
 
     async def find(self, spec: DataprocCluster, owner: Owner) -> ClusterHandle | None:
         access = await access_of(spec.conn_id)
         async with Client(access, project_of(spec, access), spec.region) as client:
-            found = await _get(client, owner.name)
-            ours = found is not None and owner_of(found) == owner
-            return _handle(spec.conn_id, client, found) if found is not None and ours else None
+            found = await find(client, client.clusters(owner.name))
+            if found is None or owner_of(found) != owner:
+                return None
+            return handle_of(spec.conn_id, client, await attempts.read_soon(client, found))
 
     async def list(self, spec: DataprocCluster, instance: str) -> list[ClusterHandle]:
         access = await access_of(spec.conn_id)
@@ -240,9 +253,8 @@ class ClustersHook(ClusterHook[DataprocCluster]):
             wanted = {"filter": f"labels.{requests.INSTANCE} = {requests.instance_label(instance)}"}
             clusters = await client.list(client.clusters(), "clusters", wanted)
             owned = [(each, owner_of(each)) for each in clusters]
-            return [
-                _handle(spec.conn_id, client, each) for each, owner in owned if owner and owner.instance == instance
-            ]
+            ours = [attempts.read_soon(client, each) for each, owner in owned if owner and owner.instance == instance]
+            return [handle_of(spec.conn_id, client, each) for each in await asyncio.gather(*ours)]
 
     @contextlib.asynccontextmanager
     async def _open(self, handle: ClusterHandle) -> AsyncIterator[Client]:
@@ -271,99 +283,3 @@ def project_of(spec: DataprocCluster, access: Access) -> str:
         allowed = f"a project id, here or as the project of {access.source}"
         raise InvalidInput("DataprocCluster.project_id", None, allowed)
     return project_id
-
-
-async def _get(client: Client, name: str) -> Object | None:
-    try:
-        return await client.get(client.clusters(name))
-    except ApiError as error:
-        if error.status == 404:
-            return None
-        raise
-
-
-async def _delete(client: Client, found: Object) -> None:
-    """Ask for the end of this very cluster; one that ends or is gone already is fine."""
-    query = {"clusterUuid": found["clusterUuid"], "requestId": str(uuid.uuid4())}
-    try:
-        await client.call("DELETE", client.clusters(found["clusterName"]), query=query)
-    except ApiError as error:
-        if error.status == 404:
-            return
-        now = await _get(client, found["clusterName"])
-        if now is not None and now["clusterUuid"] == found["clusterUuid"] and now["status"]["state"] != "DELETING":
-            raise
-
-
-# --- what a cluster says ---
-
-
-def owner_of(found: Object) -> Owner | None:
-    """Whose it is, if it is one of ours."""
-    text = ((found.get("config") or {}).get("gceClusterConfig") or {}).get("metadata", {}).get(requests.OWNER)
-    try:
-        return Owner.from_labels(json.loads(text)) if text else None
-    except (ValueError, KeyError):
-        return None
-
-
-def attempt_of(found: Object) -> int:
-    """The try that has it."""
-    return int((found.get("labels") or {}).get(requests.ATTEMPT) or 0)
-
-
-def _handle(conn_id: str, client: Client, found: Object, operation: str | None = None) -> ClusterHandle:
-    owner, config = owner_of(found), found["config"]
-    assert owner is not None
-    history = [*found.get("statusHistory", ()), found["status"]]
-    created = min(each["stateStartTime"] for each in history)
-    known = json.loads(config["gceClusterConfig"]["metadata"][requests.HANDLE])
-    return ClusterHandle(
-        place="dataproc",
-        name=found["clusterName"],
-        uid=found["clusterUuid"],
-        owner=owner.labels(),
-        spec_hash=(found.get("labels") or {}).get(requests.SPEC, ""),
-        min_workers=known["min_workers"],
-        ready_timeout=known["ready_timeout"],
-        scheduler_address=f"tcp://{found['clusterName']}-m:{SCHEDULER_PORT}",
-        dashboard_url=failures.dashboard(found),
-        created=_iso(created),
-        expires=_expires(config.get("lifecycleConfig") or {}, created),
-        attempt=attempt_of(found),
-        details={
-            "conn_id": conn_id,
-            "project_id": client.project_id,
-            "region": client.region,
-            "operation": operation,
-            "idle_timeout": known["idle_timeout"],
-        },
-    )
-
-
-def _expires(lifecycle: Object, created: str) -> str | None:
-    """When it is too old. Dataproc tells a moment, also where it was given a time to live."""
-    if (moment := lifecycle.get("autoDeleteTime")) is not None:
-        expires = datetime.fromisoformat(_iso(moment))
-    elif (lifetime := lifecycle.get("autoDeleteTtl")) is not None:
-        expires = datetime.fromisoformat(_iso(created)) + timedelta(seconds=float(lifetime.removesuffix("s")))
-    else:
-        return None
-    return expires.isoformat(timespec="seconds")
-
-
-def _why_gone(handle: ClusterHandle) -> str:
-    """Dataproc keeps no record of why it has deleted a cluster."""
-    if handle.expires and time.time() >= datetime.fromisoformat(handle.expires).timestamp():
-        return "max_lifetime is over"
-    return f"it was deleted, by somebody or for idle_timeout: nothing to do for {handle.details['idle_timeout']:.0f} s"
-
-
-def _iso(moment: str) -> str:
-    """A time of Google as Python 3.10 reads it: no Z, six digits."""
-    whole, _, fraction = moment.removesuffix("Z").partition(".")
-    return f"{whole}.{fraction[:6]:0<6}+00:00" if fraction else f"{whole}+00:00"
-
-
-def _timestamp(moment: str) -> float:
-    return datetime.fromisoformat(_iso(moment)).timestamp()

@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from dask_provider.hooks.base import News
-from dask_provider.hooks.dataproc import job_requests, storage
-from dask_provider.hooks.dataproc.client import ApiError, Client, Object
+from dask_provider.hooks.dataproc import job_requests, programs, storage
+from dask_provider.hooks.dataproc.client import Client, Object, find
 from dask_provider.outcomes import Outcome, read_outcome, worse
 from dask_provider.runtime import report
 
@@ -29,8 +29,10 @@ async def follow(client: Client, job_id: str, position: int, eager: bool) -> Asy
     :param position: bytes of output that were shown before.
     """
     pause, over_since, reader = SHORTEST, 0.0, _Output(client, position)
+    seen: Object | None = None
     while True:
-        job = await _look(client, job_id)
+        job = await find(client, client.jobs(job_id))
+        seen = job or seen
         # In this order: what an ended job wrote is all there when its end is known, or a moment later.
         heard = False
         if job is not None and (prefix := job.get("driverOutputResourceUri")):
@@ -43,19 +45,12 @@ async def follow(client: Client, job_id: str, position: int, eager: bool) -> Asy
             if job is None or reader.outcome is not None or late:
                 if rest := reader.rest():
                     yield rest
+                if seen is not None:
+                    await programs.remove(client, seen)
                 yield News(position=reader.position, outcome=verdict(job, reader.outcome))
                 return
         pause = SHORTEST if heard else min(LONGEST, pause * 1.5)
         await asyncio.sleep(EAGER if eager or over_since else pause)
-
-
-async def _look(client: Client, job_id: str) -> Object | None:
-    try:
-        return await client.get(client.jobs(job_id))
-    except ApiError as error:
-        if error.status == 404:
-            return None
-        raise
 
 
 class _Output:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from urllib.parse import quote
 
 from dask_provider import config
 from dask_provider.errors import ClusterFailed, ClusterGone, Overtaken
 from dask_provider.handles import ClusterHandle, JobHandle
 from dask_provider.hooks.base import TAKEN_OVER, News
-from dask_provider.hooks.dataproc import job_requests, requests, storage
-from dask_provider.hooks.dataproc.client import ApiError, Client, Object
+from dask_provider.hooks.dataproc import attempts, changes, failures, job_requests, programs, requests, storage, yarn
+from dask_provider.hooks.dataproc.client import ApiError, Client, Object, find
 from dask_provider.hooks.dataproc.clusters import ClustersHook, access_of
 from dask_provider.hooks.dataproc.following import follow
 from dask_provider.jobs import Bundle, staged
@@ -25,6 +26,12 @@ from dask_provider.owner import Attempt, Owner
 CANCELLED_WITHIN = 3.0
 #: seconds that an older job has to end
 ENDED_WITHIN = 90.0
+#: seconds for what was staged for a job that is cancelled, and for all that was for a cluster's that is gone
+TIDIED_SOON, TIDIED_WITHIN = 1.0, 30.0
+#: earlier tries whose job is looked for by its name
+KNOWN = 5
+
+logger = logging.getLogger(__name__)
 
 
 class DataprocHook(ClustersHook):
@@ -37,7 +44,11 @@ class DataprocHook(ClustersHook):
             if adopted is not None:
                 return _job_handle(handle, bundle.owner, adopted, adopted=True)
             found = await self._check(client, handle)
-            main = await self._stage(client, handle, bundle, job_id, found)
+            try:
+                main = await self._stage(client, handle, bundle, attempt, found)
+            except ApiError as error:
+                text = f"job {job_id} cannot be put below {storage.staging()}: {failures.advised(str(error))}"
+                raise ClusterFailed(text) from None
             request = job_requests.job_request(
                 bundle,
                 job_id,
@@ -46,41 +57,57 @@ class DataprocHook(ClustersHook):
                 main=main,
                 python=requests.python(found),
                 labels=_of_user(found),
+                properties=requests.job_properties(found),
             )
             request["requestId"] = str(uuid.uuid4())  # the same for all tries of this call
             try:
-                made = await client.call("POST", f"{client.jobs()}:submit", body=request)
+                made = await changes.patiently(
+                    client, handle.name, lambda: client.call("POST", f"{client.jobs()}:submit", body=request)
+                )
             except ApiError as error:
+                if error.reason != "ALREADY_EXISTS" and not error.passing:
+                    await programs.discard(client, main)
                 if error.reason == "ALREADY_EXISTS":
                     made = await client.get(client.jobs(job_id))
                     if not _same(made, bundle, attempt):
+                        await programs.discard(client, main)
                         raise ClusterFailed(f"there is a job {job_id} at Dataproc that is not this try's") from None
                 elif error.reason in ("NOT_FOUND", "FAILED_PRECONDITION"):
                     await self._check(client, handle)
                     raise ClusterGone(f"cluster {handle.name} takes no job: {error}") from None
                 else:
-                    raise ClusterFailed(f"Dataproc does not take job {job_id}: {error}") from None
+                    text = f"Dataproc does not take job {job_id}: {failures.advised(str(error))}"
+                    raise ClusterFailed(text) from None
             await self._settle(client, handle, bundle.owner, attempt, made)
         return _job_handle(handle, bundle.owner, made)
 
-    async def _stage(self, client: Client, handle: ClusterHandle, bundle: Bundle, job_id: str, cluster: Object) -> str:
+    async def would_adopt(self, handle: ClusterHandle, bundle: Bundle, attempt: Attempt) -> bool:
+        async with self._open(handle) as client:
+            found = await jobs_of(client, handle, bundle.owner, numbers=_earlier(attempt))
+        return any(_can_adopt(job, bundle.spec_hash, attempt) for job in found)
+
+    async def _stage(
+        self, client: Client, handle: ClusterHandle, bundle: Bundle, attempt: Attempt, cluster: Object
+    ) -> str:
         """The URI of the job as one Python file."""
-        content = job_requests.main_file(
-            bundle,
-            bundle.job_json(
-                job_id,
-                scheduler=handle.scheduler_address,
-                tls=None,
-                min_workers=handle.min_workers,
-                ready_timeout=handle.ready_timeout,
-                activity_file=None,
-                cluster_env=requests.environment(cluster),
-            ),
+        job_id = bundle.job_id(attempt.number)
+        env, on_yarn, least = requests.environment(cluster), {}, handle.min_workers
+        if yarn.runs_on_yarn(cluster):
+            tags = [bundle.owner.name, f"{job_id}.{attempt.started * 1000:.0f}"]
+            on_yarn["yarn"] = yarn.application(cluster, tags, requests.python(cluster), env)
+        else:
+            least = min(least, changes.most_workers(cluster))  # it may be scaled down
+        job_json = bundle.job_json(
+            job_id,
+            scheduler=handle.scheduler_address,
+            tls=None,
+            min_workers=least,
+            ready_timeout=handle.ready_timeout,
+            activity_file=None,
+            cluster_env=env,
+            **on_yarn,
         )
-        folder = staged(storage.staging(), bundle.owner, job_id)
-        uri = f"{folder}job-{job_requests.digest(content)}.py"
-        await storage.write(client, uri, content)
-        return uri
+        return await programs.stage(client, bundle, job_id, attempt, job_json)
 
     async def _take_over(
         self, client: Client, handle: ClusterHandle, bundle: Bundle, attempt: Attempt, job_id: str
@@ -89,13 +116,16 @@ class DataprocHook(ClustersHook):
 
         :raises Overtaken: when one belongs to a newer try; all are left as they are.
         """
-        found = await jobs_of(client, handle, bundle.owner, superseded=True)
+        earlier = _earlier(attempt)
+        found = await jobs_of(client, handle, bundle.owner, superseded=True, numbers=earlier)
         for old in found:
             _check_newest(old, attempt)
+        there = {_id(old) for old in found}
+        for lost in {bundle.job_id(number) for number in earlier} - there:
+            await programs.remove_unsubmitted(client, bundle.owner, lost)
         for old in found:
-            may_adopt = _number(old) >= attempt.since and not attempt.fresh
-            if may_adopt and _can_adopt(old, bundle.spec_hash):
-                return await _note(client, old, job_requests.attempt_labels(attempt))
+            if _can_adopt(old, bundle.spec_hash, attempt):
+                return await _note(client, old, requests.attempt_labels(attempt))
             # A name is Dataproc's for as long as it remembers the job: a run that was made anew counts from 1 again.
             await _end(client, old, forget=_id(old) == job_id)
         return None
@@ -107,7 +137,9 @@ class DataprocHook(ClustersHook):
 
         :raises Overtaken: when that one is newer; this one is ended.
         """
-        for other in [job for job in await jobs_of(client, handle, owner) if _id(job) != _id(made)]:
+        # Also those that were put aside: they may still run, or have been a newer try's.
+        jobs = await jobs_of(client, handle, owner, superseded=True, numbers=(attempt.number + 1,))
+        for other in [job for job in jobs if _id(job) != _id(made)]:
             try:
                 _check_newest(other, attempt)
             except Overtaken:
@@ -118,25 +150,46 @@ class DataprocHook(ClustersHook):
     async def find_job(self, handle: ClusterHandle, owner: Owner) -> JobHandle | None:
         async with self._open(handle) as client:
             jobs = await jobs_of(client, handle, owner)
+            latest = max((_number(job) for job in jobs), default=0)
+            newer = await _named(client, handle, owner, range(latest + 1, latest + 3))
+            jobs = [job for job in newer if not _superseded(job)][-1:] or jobs
         return _job_handle(handle, owner, jobs[0]) if jobs else None
 
     async def cancel(self, job: JobHandle) -> str:
         async with _client_of(job) as client:
-            found = await _get(client, job.job_id)
+            found = await find(client, client.jobs(job.job_id))
             if found is None or found.get("done"):
                 return "already over"
-            if job_requests.attempt_of(found) != (job.attempt, job.started):
+            if requests.attempt_of(found) != (job.attempt, job.started):
                 return TAKEN_OVER
             await _note(client, found, {job_requests.ENDING: job_requests.CANCELLED})
             until = time.monotonic() + CANCELLED_WITHIN
             while not await _cancel(client, found):  # one that is just starting cannot be: a moment later it can
-                now = await _get(client, job.job_id)
+                now = await find(client, client.jobs(job.job_id))
                 if now is None or now.get("done"):
                     break
                 if time.monotonic() > until:
                     raise ClusterFailed(f"Dataproc does not cancel job {job.job_id} in state {now['status']['state']}")
                 await asyncio.sleep(0.3)
+            # Perhaps nobody follows it to its end. The cluster's may come next, and no time is left: it tries again.
+            await programs.remove(client, found, TIDIED_SOON)
             return "cancelled"
+
+    async def wait_gone(self, handle: ClusterHandle, seconds: float) -> bool:
+        """Then nothing is left, either, that was staged for it, or for those of its jobs whose end nobody has seen."""
+        gone = await super().wait_gone(handle, seconds)
+        if gone:
+            try:
+                await asyncio.wait_for(self._tidy_up(handle), TIDIED_WITHIN)
+            except asyncio.TimeoutError:
+                text = "cluster %s: not all that was staged is removed; a lifecycle rule of the bucket should do that"
+                logger.warning(text, handle.name)
+        return gone
+
+    async def _tidy_up(self, handle: ClusterHandle) -> None:
+        async with self._open(handle) as client:
+            await attempts.forget(client, handle.uid)
+            await programs.remove_all(client, handle.name, handle.uid)
 
     async def watch(self, job: JobHandle, *, position: int, eager: bool) -> AsyncIterator[News]:
         async with _client_of(job) as client:
@@ -149,15 +202,29 @@ class DataprocHook(ClustersHook):
 # --- the jobs of an owner ---
 
 
-async def jobs_of(client: Client, handle: ClusterHandle, owner: Owner, *, superseded: bool = False) -> list[Object]:
+async def jobs_of(
+    client: Client, handle: ClusterHandle, owner: Owner, *, superseded: bool = False, numbers: Iterable[int] = ()
+) -> list[Object]:
     """Those that count, newest first. Dataproc keeps jobs for long after their cluster.
 
     :param superseded: also those that a later try has put aside.
+    :param numbers: of tries that may just have submitted one: a list does not show it at once, its name does.
     """
     wanted = {"clusterName": handle.name, "filter": f"labels.{job_requests.OWNER} = {owner.name}"}
     found = await client.list(client.jobs(), "jobs", wanted)
+    listed = {_id(job) for job in found}
+    found += await _named(
+        client, handle, owner, [number for number in numbers if f"{owner.name}-{number}" not in listed]
+    )
     ours = [job for job in found if job_requests.owned_by(job, owner) and (superseded or not _superseded(job))]
-    return sorted(ours, key=lambda job: job_requests.attempt_of(job)[1], reverse=True)
+    return sorted(ours, key=lambda job: requests.attempt_of(job)[1], reverse=True)
+
+
+async def _named(client: Client, handle: ClusterHandle, owner: Owner, numbers: Iterable[int]) -> list[Object]:
+    """The jobs that these tries of the owner have started on the cluster, in this order."""
+    found = await asyncio.gather(*(find(client, client.jobs(f"{owner.name}-{number}")) for number in numbers))
+    there = [job for job in found if job is not None and job["placement"]["clusterName"] == handle.name]
+    return [job for job in there if job_requests.owned_by(job, owner)]
 
 
 def _superseded(job: Object) -> bool:
@@ -166,7 +233,7 @@ def _superseded(job: Object) -> bool:
 
 def _same(job: Object, bundle: Bundle, attempt: Attempt) -> bool:
     """Whether another process of this very try has submitted it."""
-    mine = job_requests.attempt_labels(attempt) | {job_requests.SPEC: bundle.spec_hash}
+    mine = requests.attempt_labels(attempt) | {job_requests.SPEC: bundle.spec_hash}
     return mine.items() <= (job.get("labels") or {}).items()
 
 
@@ -181,26 +248,24 @@ def _number(job: Object) -> int:
 
 def _check_newest(job: Object, attempt: Attempt) -> None:
     """:raises Overtaken: when the job is a newer try's."""
-    number, started = job_requests.attempt_of(job)
+    number, started = requests.attempt_of(job)
     if attempt.is_overtaken_by(number, started):
-        raise Overtaken(_id(job), attempt.number, number)
+        raise Overtaken(f"job {_id(job)}", attempt.number, number)
 
 
-def _can_adopt(job: Object, spec_hash: str) -> bool:
-    """Whether it is the same program, and runs or has succeeded."""
+def _earlier(attempt: Attempt) -> range:
+    """Numbers of the tries whose job is looked for by its name."""
+    return range(max(attempt.since, attempt.number - KNOWN, 1), attempt.number)
+
+
+def _can_adopt(job: Object, spec_hash: str, attempt: Attempt) -> bool:
+    """Whether it is an earlier try's, the same program, and runs or has succeeded."""
     labels = job.get("labels") or {}
+    if attempt.fresh or _number(job) < attempt.since:
+        return False
     if labels.get(job_requests.SPEC) != spec_hash or job_requests.ENDING in labels:
         return False
     return job["status"]["state"] == "DONE" or not job.get("done")
-
-
-async def _get(client: Client, job_id: str) -> Object | None:
-    try:
-        return await client.get(client.jobs(job_id))
-    except ApiError as error:
-        if error.status == 404:
-            return None
-        raise
 
 
 async def _note(client: Client, job: Object, labels: Mapping[str, str]) -> Object:
@@ -236,7 +301,8 @@ async def _end(client: Client, job: Object, *, forget: bool) -> None:
         if time.monotonic() > until:
             raise ClusterFailed(f"job {_id(job)} of an earlier try does not end within {ENDED_WITHIN:.0f} s")
         await asyncio.sleep(0.5)
-        found = await _get(client, _id(job))
+        found = await find(client, client.jobs(_id(job)))
+    await programs.remove(client, job)
     if forget and found is not None:
         try:
             await client.call("DELETE", client.jobs(_id(job)))
@@ -251,7 +317,7 @@ def _of_user(cluster: Object) -> dict[str, str]:
 
 
 def _job_handle(handle: ClusterHandle, owner: Owner, job: Object, *, adopted: bool = False) -> JobHandle:
-    number, started = job_requests.attempt_of(job)
+    number, started = requests.attempt_of(job)
     folder = staged(config.staging(), owner, _id(job))
     details = handle.details
     where = f"{quote(details['conn_id'], safe='')}@{details['project_id']}/{details['region']}"

@@ -21,10 +21,12 @@ class Blob:
 
     :param uri: ``gs://bucket/name``.
     :param size: bytes.
+    :param created: when it was written, by Google's clock; as text these are in order.
     """
 
     uri: str
     size: int
+    created: str
 
 
 def staging() -> str:
@@ -70,17 +72,28 @@ async def read(client: Client, uri: str, start: int = 0, most: int | None = None
         raise
 
 
+async def remove(client: Client, uri: str) -> None:
+    """Remove an object; one that is gone already is fine."""
+    bucket, name = _parts(uri)
+    try:
+        await client.storage("DELETE", f"storage/v1/b/{bucket}/o/{quote(name, safe='')}")
+    except ApiError as error:
+        if error.status != 404:
+            raise
+
+
 async def found(client: Client, prefix: str) -> list[Blob]:
     """The objects whose URI begins so, in order."""
     bucket, start = _parts(prefix)
     blobs: list[Blob] = []
-    query: Mapping[str, str] = {"prefix": start, "fields": "items(name,size),nextPageToken"}
+    query: Mapping[str, str] = {"prefix": start, "fields": "items(name,size,timeCreated),nextPageToken"}
     page: str | None = None
     while page is None or page:
         answer = await client.storage_json(
             f"storage/v1/b/{bucket}/o", {**query, **({"pageToken": page} if page else {})}
         )
-        blobs += [Blob(f"gs://{bucket}/{item['name']}", int(item["size"])) for item in answer.get("items", [])]
+        for item in answer.get("items", []):
+            blobs.append(Blob(f"gs://{bucket}/{item['name']}", int(item["size"]), item["timeCreated"].rstrip("Z")))
         page = answer.get("nextPageToken", "")
     return blobs
 

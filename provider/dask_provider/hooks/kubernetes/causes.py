@@ -1,4 +1,4 @@
-"""Why a cluster is not ready, or a job does not run, told from the objects of Kubernetes. Pure.
+"""Why a cluster is not ready, or not gone, or a job does not run, told from the objects of Kubernetes. Pure.
 
 All objects are the API server's JSON. Events are core/v1 Events, in any order, also of other objects.
 
@@ -10,7 +10,7 @@ another cluster may end. It is named at once all the same, and again at the time
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dask_provider.clusters.kubernetes_fields import parse_resources
@@ -45,6 +45,8 @@ _LASTING = re.compile(
 _QUOTA = re.compile(
     r"exceeded quota: (?P<name>[^,]+), requested: (?P<requested>\S+), used: (?P<used>\S+), limited: (?P<limited>\S+)"
 )
+#: finalizers that Kubernetes takes off by itself, once all that belongs to the object is gone; those of the operator
+_BY_KUBERNETES, _BY_OPERATOR = ("foregroundDeletion", "orphan"), "kopf."
 #: what older kubelets say in place of the reason
 _BARE = re.compile(r'Back-off pulling image "[^"]*"')
 
@@ -96,6 +98,21 @@ def not_running(job: Seen, pod: Seen | None, events: Sequence[Seen]) -> Cause | 
         _refused(f"Job {name_of(job)}", event.get("message", "")) for event in events_of(job, events, "FailedCreate")
     ]
     return _worst(told)
+
+
+def not_gone(left: Mapping[str, Seen]) -> str:
+    """Who keeps what is left of a deleted cluster, or nothing where no finalizer does.
+
+    :param left: objects by ``Kind name``.
+    """
+    told = []
+    for name, found in left.items():
+        names = [each for each in found["metadata"].get("finalizers") or [] if each not in _BY_KUBERNETES]
+        if any(each.startswith(_BY_OPERATOR) for each in names):
+            told.append(f"{name} waits for the Dask operator, which does not answer")
+        if others := [each for each in names if not each.startswith(_BY_OPERATOR)]:
+            told.append(f"{name} is held by the finalizer {', '.join(others)}, which nobody takes off")
+    return "; ".join(told)
 
 
 def _worst(found: Iterable[Cause]) -> Cause | None:

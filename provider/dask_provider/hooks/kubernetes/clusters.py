@@ -14,17 +14,18 @@ from typing import Any
 
 from dask_provider.clusters.kubernetes import KubernetesCluster
 from dask_provider.clusters.kubernetes_shown import without_values
-from dask_provider.errors import ClusterFailed, ClusterGone
+from dask_provider.errors import ClusterFailed, ClusterGone, Overtaken
 from dask_provider.handles import ClusterHandle
-from dask_provider.hooks.base import GONE_WITHIN, ClusterHook, Readiness, SpecChanged
+from dask_provider.hooks.base import GONE_WITHIN, TAKEN_OVER, ClusterHook, Readiness, SpecChanged
 from dask_provider.hooks.kubernetes import causes, manifests, node_ports, times
 from dask_provider.hooks.kubernetes import paths as api
 from dask_provider.hooks.kubernetes.client import Client
 from dask_provider.hooks.kubernetes.errors import ApiError
-from dask_provider.hooks.kubernetes.objects import Object, note, over
-from dask_provider.hooks.kubernetes.own_manifest import parse_manifest
+from dask_provider.hooks.kubernetes.objects import Object, attempt_notes, attempt_of, note, over
+from dask_provider.hooks.kubernetes.own_manifest import check_content, parse_manifest
 from dask_provider.hooks.kubernetes.preflight import check_staging, preflight
 from dask_provider.hooks.kubernetes.questions import (
+    REFUSED_WITHIN,
     access_of,
     annotate,
     cause_of,
@@ -37,10 +38,15 @@ from dask_provider.hooks.kubernetes.questions import (
     left_of,
     workers_of,
 )
-from dask_provider.owner import Owner
+from dask_provider.hooks.pace import pause
+from dask_provider.owner import PLANNED, Attempt, Owner
 
 #: seconds between looks at a cluster that starts or ends, and between questions why it is not ready
 LOOK_EVERY, ASK_EVERY = 0.25, 1.5
+#: they come less often the longer it takes: after such a share of the time so far, and seconds at most
+LOOK_SHARE, LOOK_LATEST, ASK_SHARE, ASK_LATEST = 0.05, 2.0, 0.15, 10.0
+#: seconds before the first question: by then most clusters of a warm node are ready, or nearly so
+ASK_FIRST = 3.0
 #: seconds between notes of what a cluster that ends still has
 SAY_EVERY = 30.0
 #: seconds that a cluster has to answer which was adopted when its time to become ready was over
@@ -59,60 +65,73 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
         if spec.manifest is not None:
             return {"namespace": namespace, "manifest": spec.manifest, "name": owner.name}
         cluster = manifests.dask_cluster(spec, owner, namespace=namespace)
-        made = [manifests.lease(spec, owner, 1, cluster, script="(the lease)"), cluster]
+        made = [manifests.lease(spec, owner, PLANNED, cluster, script="(the lease)"), cluster]
         made += manifests.worker_groups(spec, owner, namespace=namespace)
         return {"objects": [without_values(each) for each in made]}
 
     # --- making ---
 
-    async def create(self, spec: KubernetesCluster, owner: Owner, attempt: int) -> ClusterHandle:
+    async def create(self, spec: KubernetesCluster, owner: Owner, attempt: Attempt) -> ClusterHandle:
         check_staging()
         manifest = await _read_manifest(spec)
         access = await access_of(spec.conn_id)
         namespace = spec.namespace or access.namespace or "default"
         cluster = manifests.dask_cluster(spec, owner, namespace=namespace, manifest=manifest)
         wanted = manifests.lease(spec, owner, attempt, cluster, script=_lease_script())
+        made = None
         async with Client(access) as k:
-            lease = await self._adopt(k, spec, namespace, wanted)
-            if lease is None:
+            while (lease := await self._adopt(k, spec, namespace, wanted, attempt)) is None:
                 groups = manifests.worker_groups(spec, owner, namespace=namespace)
                 await preflight(k, namespace, wanted, cluster, groups)
-                lease = await create(k, api.jobs(namespace), wanted)
+                with changes():  # another try was faster: whose it is will be seen
+                    lease = made = await k.create(api.jobs(namespace), wanted)
+                    break
             try:
                 await self._complete(k, spec, owner, namespace, lease, cluster)
             except Exception:
+                if made is None:  # beside one that was adopted a job may run
+                    raise
                 handle = _handle(lease, spec.conn_id)
                 try:
-                    if await self.delete(handle, "it could not be completed", attempt=attempt) == "deleting":
+                    if await self.delete(handle, "it could not be completed", compare=True) == "deleting":
                         await self.wait_gone(handle, GONE_WITHIN)
                 except (ApiError, ClusterFailed) as error:  # the first error counts
                     logger.warning("cluster %s is left to its lease: %s", owner.name, error)
                 raise
         return _handle(lease, spec.conn_id)
 
-    async def _adopt(self, k: Client, spec: KubernetesCluster, namespace: str, wanted: Object) -> Object | None:
-        """The lease of an earlier try, with this attempt written on it; ``None`` once nothing of the name is left."""
+    async def _adopt(
+        self, k: Client, spec: KubernetesCluster, namespace: str, wanted: Object, attempt: Attempt
+    ) -> Object | None:
+        """The lease of an earlier try, with this attempt written on it; ``None`` once nothing of the name is left.
+
+        :raises Overtaken: when it is a newer try's, also while that one's is being removed.
+        """
         name, until = wanted["metadata"]["name"], time.monotonic() + GONE_WITHIN
         while True:
             found = await find(k, api.jobs(namespace, name))
             if found is None:
-                left = await left_of(k, namespace, name)
+                left = await left_of(k, namespace, name, spec.groups())
                 if not left:
                     return None
                 await end_orphan(k, namespace, name, left)
             elif not _ours(found):
                 raise ClusterFailed(f"there is a Job {name} in namespace {namespace} that is not ours: it stays")
+            elif attempt.is_overtaken_by(*attempt_of(found)):
+                raise Overtaken(f"cluster {name}", attempt.number, attempt_of(found)[0])
             elif over(found):
-                left = [f"Job {name}"]
+                left = {f"Job {name}": found}
             elif note(found, "spec-hash") != note(wanted, "spec-hash"):
                 text = f"cluster {name} was made from another spec; delete it first"
                 raise SpecChanged(text, _handle(found, spec.conn_id))
             else:
-                left = [f"Job {name}"]
+                left = {f"Job {name}": found}
                 with changes():
-                    return await annotate(k, found, {"attempt": note(wanted, "attempt") or ""}, exact=True)
+                    return await annotate(k, found, attempt_notes(attempt), exact=True)
             if time.monotonic() > until:
-                raise ClusterFailed(f"an older cluster {name} is still being removed after {GONE_WITHIN:.0f} s: {left}")
+                left |= await left_of(k, namespace, name, spec.groups())
+                why = causes.not_gone(left) or ", ".join(left)
+                raise ClusterFailed(f"an older cluster {name} is still being removed after {GONE_WITHIN:.0f} s: {why}")
             await asyncio.sleep(LOOK_EVERY)
 
     async def _complete(
@@ -138,7 +157,8 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
 
     async def wait_ready(self, handle: ClusterHandle) -> AsyncIterator[Readiness]:
         began = times.seconds(handle.created or "")
-        until, ask_at, said = began + handle.ready_timeout, time.time() + ASK_EVERY, ""
+        since = time.time()
+        until, ask_at, said = began + handle.ready_timeout, since + ASK_FIRST, ""
         if until < time.time():  # one that was adopted: it gets a moment to answer
             until = time.time() + ADOPTED
         cause: causes.Cause | None = None
@@ -150,7 +170,7 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
                     yield Readiness(f"{workers} workers joined", handle, ready=True)
                     return
                 if time.time() > ask_at:
-                    ask_at = time.time() + ASK_EVERY
+                    ask_at = time.time() + pause(time.time() - since, ASK_EVERY, ASK_SHARE, ASK_LATEST)
                     await self._check(k, handle)
                     cause = await cause_of(k, handle, age=time.time() - began)
                 text = "the scheduler is starting"
@@ -167,7 +187,7 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
                 if text != said:
                     said = text
                     yield Readiness(text, handle)
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(pause(time.time() - since, LOOK_EVERY, LOOK_SHARE, LOOK_LATEST))
 
     async def check(self, handle: ClusterHandle) -> None:
         async with self._open(handle) as k:
@@ -198,9 +218,12 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
         namespace, name = handle.details["namespace"], handle.name
         async with self._open(handle) as k:
             lease = await self._check(k, handle)
-            if groups := json.loads(note(lease, "handle") or "{}")["groups"]:
+            known = json.loads(note(lease, "handle") or "{}")
+            if groups := known["groups"]:
                 # The operator lets the scheduler choose whom to retire, of whatever group.
                 raise ClusterFailed(f"cluster {name} has the worker groups {groups}: such a one cannot be scaled")
+            known["min_workers"] = min(handle.min_workers, low)  # no job is to wait for more
+            await annotate(k, lease, {"handle": json.dumps(known, sort_keys=True)})
             scaler = api.daskautoscalers(namespace, name)
             if low != high:
                 bounds = {"spec": {"minimum": low, "maximum": high}}
@@ -245,7 +268,8 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
 
     # --- the end ---
 
-    async def delete(self, handle: ClusterHandle, reason: str, *, attempt: int | None = None) -> str:
+    async def delete(self, handle: ClusterHandle, reason: str, *, compare: bool = False) -> str:
+        until = time.monotonic() + REFUSED_WITHIN
         async with self._open(handle) as k:
             while True:
                 lease = await find(k, api.jobs(handle.details["namespace"], handle.name))
@@ -253,17 +277,16 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
                     return "already gone"
                 if "deletionTimestamp" in lease["metadata"]:
                     return "deleting"
-                written = int(note(lease, "attempt") or 0)
-                if attempt is not None and written > attempt:
-                    return f"left to attempt {written}, which has taken it over"
-                with changes():
+                if compare and attempt_of(lease) != (handle.attempt, handle.started):
+                    return TAKEN_OVER
+                with changes(until):
                     await delete_lease(k, lease)
                     return "deleting"
                 await asyncio.sleep(0.1)
 
     async def wait_gone(self, handle: ClusterHandle, seconds: float) -> bool:
-        namespace, until = handle.details["namespace"], time.monotonic() + seconds
-        say_at = time.monotonic() + SAY_EVERY
+        namespace, since = handle.details["namespace"], time.monotonic()
+        until, say_at, groups = since + seconds, since + SAY_EVERY, handle.details.get("groups", ())
         async with self._open(handle) as k:
             while True:
                 k.patience = max(30.0, until - time.monotonic())
@@ -273,7 +296,7 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
                 now = time.monotonic()
                 speaks = now > min(say_at, until)
                 # The lease goes last: while it is there nobody need look for the rest.
-                left = await left_of(k, namespace, handle.name) if lease is None or speaks else []
+                left = await left_of(k, namespace, handle.name, groups) if lease is None or speaks else {}
                 if lease is None and not left:
                     return True
                 if lease is None:
@@ -283,13 +306,11 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
                     there = [*left, *([f"Job {handle.name}"] if lease else [])]
                     logger.info("cluster %s: still there: %s", handle.name, ", ".join(there))
                 if now > until:
-                    if left and all(each.startswith("Dask") for each in left):
-                        raise ClusterFailed(
-                            f"all that cluster {handle.name} ran is gone; {' and '.join(left)} waits for the Dask "
-                            "operator, which does not answer"
-                        )
+                    why = causes.not_gone(left)
+                    if why and all(each.startswith("Dask") for each in left):
+                        raise ClusterFailed(f"all that cluster {handle.name} ran is gone; {why}")
                     return False
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(pause(time.monotonic() - since, LOOK_EVERY, LOOK_SHARE, LOOK_LATEST))
 
     # --- finding ---
 
@@ -321,7 +342,9 @@ class ClustersHook(ClusterHook[KubernetesCluster]):
 def _handle(lease: Object, conn_id: str | None) -> ClusterHandle:
     meta, known = lease["metadata"], json.loads(note(lease, "handle") or "{}")
     lifetime = timedelta(seconds=lease["spec"]["activeDeadlineSeconds"])
+    number, started = attempt_of(lease)
     namespace, name = meta["namespace"], meta["name"]
+    details = {"conn_id": conn_id, "namespace": namespace, **{key: known[key] for key in ("idle_timeout", "groups")}}
     expires = datetime.fromtimestamp(times.seconds(meta["creationTimestamp"]), timezone.utc) + lifetime
     return ClusterHandle(
         place="kubernetes",
@@ -335,8 +358,9 @@ def _handle(lease: Object, conn_id: str | None) -> ClusterHandle:
         dashboard_url=None,
         created=meta["creationTimestamp"],
         expires=expires.isoformat(timespec="seconds"),
-        attempt=int(note(lease, "attempt") or 1),
-        details={"conn_id": conn_id, "namespace": namespace, "idle_timeout": known["idle_timeout"]},
+        attempt=number,
+        started=started,
+        details=details,
     )
 
 
@@ -366,4 +390,5 @@ async def _read_manifest(spec: KubernetesCluster) -> dict[str, Any] | None:
         from dask_provider.storage import read_bytes
 
         text = (await sync_to_async(read_bytes)("KubernetesCluster.manifest", text)).decode()
+        check_content(text)
     return parse_manifest(text)

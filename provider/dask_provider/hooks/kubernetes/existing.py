@@ -14,10 +14,11 @@ from dask_provider.hooks.kubernetes import jobs, manifests
 from dask_provider.hooks.kubernetes import paths as api
 from dask_provider.hooks.kubernetes.client import Client
 from dask_provider.hooks.kubernetes.objects import Object
+from dask_provider.hooks.kubernetes.own_manifest import check_service
 from dask_provider.hooks.kubernetes.preflight import check_staging
 from dask_provider.hooks.kubernetes.questions import access_of, find
 from dask_provider.hooks.kubernetes.rights import EXISTING, check_rights
-from dask_provider.owner import Owner
+from dask_provider.owner import PLANNED, Attempt, Owner
 
 
 class KubernetesHook(jobs.KubernetesHook):
@@ -29,7 +30,7 @@ class KubernetesHook(jobs.KubernetesHook):
         return {"use": f"DaskCluster {spec.name}", "namespace": spec.namespace, "min_workers": spec.ready_workers}
 
     async def create(
-        self, spec: KubernetesCluster | ExistingKubernetesCluster, owner: Owner, attempt: int
+        self, spec: KubernetesCluster | ExistingKubernetesCluster, owner: Owner, attempt: Attempt
     ) -> ClusterHandle:
         if isinstance(spec, KubernetesCluster):
             return await super().create(spec, owner, attempt)
@@ -42,6 +43,7 @@ class KubernetesHook(jobs.KubernetesHook):
         if cluster is None or "deletionTimestamp" in cluster["metadata"]:
             allowed = f"a DaskCluster that is there: kubectl get daskclusters -n {namespace}"
             raise InvalidInput("ExistingKubernetesCluster.name", spec.name, allowed)
+        check_service(f"ExistingKubernetesCluster.name: DaskCluster {spec.name}", cluster["spec"]["scheduler"])
         return _handle(spec, owner, namespace, cluster["metadata"]["uid"], attempt)
 
     async def _check(self, k: Client, handle: ClusterHandle) -> Object:
@@ -76,8 +78,8 @@ class KubernetesHook(jobs.KubernetesHook):
         if not _foreign(handle):
             await super()._extend(k, handle, seconds)
 
-    async def delete(self, handle: ClusterHandle, reason: str, *, attempt: int | None = None) -> str:
-        return NOT_OURS if _foreign(handle) else await super().delete(handle, reason, attempt=attempt)
+    async def delete(self, handle: ClusterHandle, reason: str, *, compare: bool = False) -> str:
+        return NOT_OURS if _foreign(handle) else await super().delete(handle, reason, compare=compare)
 
     async def wait_gone(self, handle: ClusterHandle, seconds: float) -> bool:
         return True if _foreign(handle) else await super().wait_gone(handle, seconds)
@@ -86,13 +88,13 @@ class KubernetesHook(jobs.KubernetesHook):
         if isinstance(spec, KubernetesCluster):
             return await super().find(spec, owner)
         namespace = spec.namespace or (await access_of(spec.conn_id)).namespace or "default"
-        return _handle(spec, owner, namespace, "", 1)  # enough to find its jobs by
+        return _handle(spec, owner, namespace, "", PLANNED)  # enough to find its jobs by
 
     async def list(self, spec: KubernetesCluster | ExistingKubernetesCluster, instance: str) -> list[ClusterHandle]:
         return await super().list(spec, instance) if isinstance(spec, KubernetesCluster) else []
 
 
-def _handle(spec: ExistingKubernetesCluster, owner: Owner, namespace: str, uid: str, attempt: int) -> ClusterHandle:
+def _handle(spec: ExistingKubernetesCluster, owner: Owner, namespace: str, uid: str, attempt: Attempt) -> ClusterHandle:
     return ClusterHandle(
         place="kubernetes",
         name=spec.name,
@@ -103,7 +105,8 @@ def _handle(spec: ExistingKubernetesCluster, owner: Owner, namespace: str, uid: 
         ready_timeout=spec.ready_seconds,
         scheduler_address=manifests.scheduler_address(spec.name, namespace, tls=spec.tls),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        attempt=attempt,
+        attempt=attempt.number,
+        started=attempt.started,
         details={
             "conn_id": spec.conn_id,
             "namespace": namespace,

@@ -8,18 +8,19 @@ import json
 import re
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any, ClassVar
 
 from dask_provider.hooks.base import News
 from dask_provider.hooks.kubernetes import causes, endings, manifests
 from dask_provider.hooks.kubernetes import paths as api
 from dask_provider.hooks.kubernetes.access import Access
 from dask_provider.hooks.kubernetes.client import Client
-from dask_provider.hooks.kubernetes.errors import ApiError
+from dask_provider.hooks.kubernetes.errors import ApiError, Unreachable
 from dask_provider.hooks.kubernetes.feed import GRACE, Feed
 from dask_provider.hooks.kubernetes.objects import Object, condition, newest, note
 from dask_provider.hooks.kubernetes.questions import annotate, pods_of
+from dask_provider.hooks.kubernetes.shared import warnings_of
 from dask_provider.hooks.kubernetes.times import rfc3339
 from dask_provider.outcomes import Outcome, read_outcome
 from dask_provider.runtime import report
@@ -30,8 +31,12 @@ TAIL = 20
 BATCH = 500
 #: seconds that the end of a log may stay behind the end of its Job, as when a node is lost
 LATE = 10.0
-#: seconds between notes of how far the log was shown, for the next triggerer
-NOTE_EVERY = 20.0
+#: seconds without a line after which the log of a container that has ended is read anew, from a second before the last
+#: line: what the node stamped before that one, but wrote after it, would be lost
+DRAIN = 0.3
+#: seconds between notes of how far the log was shown, for the next triggerer; and so many for each job that is followed
+#: here, where that is more: each note is a request, and news for the watch, so all together write five a second
+NOTE_EVERY, NOTE_EACH = 20.0, 0.2
 #: what the kubelet puts between the pieces of a line of more than 16 KiB
 _STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(?:Z|[+-]\d\d:\d\d) ")
 
@@ -41,32 +46,47 @@ async def follow(
 ) -> AsyncGenerator[News, None]:
     """News until the outcome.
 
-    All who follow a job in a namespace share one watch of its Jobs. A log is one long request.
+    All who follow a job in a namespace share one watch of its Jobs and one of their pods. A log is one long request.
 
     :param position: time of the last line that was shown, nanoseconds since 1970.
+    :param eager: for a task that does nothing else: only its own job is watched, and it hears sooner.
     """
-    feed = Feed.of(access.key, lambda: Client(access), api.jobs(namespace), manifests.select(role="job"))
-    async with Client(access) as k, feed.subscribe(job_id) as updates:
+    owner = job_id.rpartition("-")[0] if eager else None
+    labels = manifests.select(owner=owner, role="job")
+    feeds = [
+        Feed.of(access.key, lambda: Client(access), path(namespace), labels, by=by)
+        for path, by in ((api.jobs, None), (api.pods, "job-name"))
+    ]
+    async with Client(access) as k, feeds[0].subscribe(job_id) as jobs, feeds[1].subscribe(job_id) as pods:
         follower = _Follower(k, namespace, job_id, position, eager=eager)
-        watching = asyncio.ensure_future(follower.keep_up(updates))
+        watching = [asyncio.ensure_future(each) for each in (follower.keep_up(jobs), follower.keep_up_pod(pods))]
+        _Follower.alive += 1
         try:
             async for news in follower.news(watching):
                 yield news
         finally:
-            watching.cancel()
-            await asyncio.wait({watching})
+            _Follower.alive -= 1
+            for each in watching:
+                each.cancel()
+            await asyncio.wait(watching)
 
 
 class _Follower:
+    alive: ClassVar[int] = 0
+
     def __init__(self, k: Client, namespace: str, job_id: str, position: int, *, eager: bool) -> None:
         self._k, self._namespace, self._job_id = k, namespace, job_id
         self._position = position
-        self._shortest, self._longest = (0.2, 0.5) if eager else (1.0, 10.0)
+        # Seconds between looks while a pod waits, of which the watch tells; for which lines are gathered.
+        self._shortest, self._longest = (1.0, 5.0) if eager else (2.0, 10.0)
+        self._gather = 0.2 if eager else 1.0
         self._eager = eager
         self._job: Object | None = None
         self._pod: Object | None = None
         self._known = asyncio.Event()
+        self._pod_known = asyncio.Event()
         self._changed = asyncio.Event()
+        self._ended = asyncio.Event()  # the job's own container
         self._over_since: float | None = None
         self._runtime: Outcome | None = None
         self._plain = False
@@ -74,6 +94,7 @@ class _Follower:
         self._tail: deque[str] = deque(maxlen=TAIL)
         self._noted_at = time.monotonic()
         self._refused_since: float | None = None
+        self._log_error: ApiError | None = None  # why the log was not read, the last time
 
     async def keep_up(self, updates: AsyncIterator[Object | None]) -> None:
         """The newest state of the Job."""
@@ -89,27 +110,48 @@ class _Follower:
                 self._changed.set()
         finally:
             self._known.set()
+            self._changed.set()
 
-    async def news(self, watching: asyncio.Future[None]) -> AsyncIterator[News]:
+    async def keep_up_pod(self, updates: AsyncIterator[Object | None]) -> None:
+        """The newest state of its pod; one that is gone stays as it was last seen."""
+        try:
+            async for pod in updates:
+                self._see(pod)
+                self._pod_known.set()
+                self._changed.set()
+        finally:
+            self._pod_known.set()
+            self._changed.set()
+
+    def _see(self, pod: Object | None) -> None:
+        self._pod = pod or self._pod
+        if self._pod is not None and "terminated" in _state(self._pod, self._main):
+            self._ended.set()
+        else:
+            self._ended.clear()
+
+    async def news(self, watching: Sequence[asyncio.Future[None]]) -> AsyncIterator[News]:
         """All that happens, then the outcome.
 
         :param watching: what keeps it up to date.
         """
         await self._known.wait()
+        await self._pod_known.wait()
         if self._job is not None:
             # Kept there as well: a triggerer that was killed cannot say how far it came.
             self._position = max(self._position, int(note(self._job, "shown") or 0))
             self._plain = note(self._job, "plain") is not None
-        pause, said = self._shortest, ""
+        pause, said, ask_at = self._shortest, "", time.monotonic() + self._shortest
         while True:
             self._changed.clear()
-            if watching.done():  # with what it raised: a right that was taken away
-                watching.result()
-            if not await self._look():
-                await asyncio.sleep(self._longest)
-                continue
+            for each in watching:
+                if each.done():  # with what it raised: a right that was taken away
+                    each.result()
+            self._see(self._pod)
             end = endings.job_end(self._job, self._pod, runtime=self._runtime)
-            read = False
+            read, seen, self._log_error = False, True, None
+            if end is not None and not self._ended.is_set():
+                seen = await self._look()  # one watch may be ahead of the other
             if self._pod is not None and _started(self._pod, self._main):
                 async for news in self._log():
                     read = True
@@ -117,12 +159,19 @@ class _Follower:
                 if self._runtime is None:
                     self._runtime = self._last_words()
             if end is not None:
-                await self._look()  # whoever ended it wrote last words meanwhile
+                if end.state != "succeeded" or self._log_error is not None:
+                    seen = await self._look() and seen  # whoever ended it wrote last words meanwhile
+                # A log may be gone with its node; a server that does not answer says nothing of the job.
+                if not seen or isinstance(self._log_error, Unreachable):
+                    await asyncio.sleep(self._longest)
+                    continue
                 self._runtime = self._runtime or self._last_words()
                 end = endings.job_end(self._job, self._pod, runtime=self._runtime) or end
                 yield News(position=self._position, outcome=await self._outcome(end))
                 return
-            cause = await self._cause()
+            if read:
+                continue  # what it told may be all that was missing
+            cause = await self._cause(ask=time.monotonic() > ask_at)
             if cause is not None and cause.fatal:
                 await self._give_up()
                 yield News(position=self._position, outcome=Outcome("failed", reason=cause.text))
@@ -130,19 +179,19 @@ class _Follower:
             if cause is not None and cause.text != said:
                 said = cause.text
                 yield News(messages=[{"kind": "place", "text": said}], position=self._position)
-            pause = self._shortest if read else min(self._longest, pause * 1.3)
+            pause = min(self._longest, pause * 1.3)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), pause)
 
     async def _look(self) -> bool:
-        """The newest pod of the Job; one that is gone stays as it was last seen. ``False``: nobody can say now."""
+        """Asks for the newest pod of the Job; when nobody can say now it stays as it was last seen, and ``False``."""
         try:
             found = await pods_of(self._k, {"metadata": {"namespace": self._namespace, "name": self._job_id}})
         except ApiError as error:
             self._bear(error)
             return False
         self._refused_since = None
-        self._pod = newest(found) or self._pod
+        self._see(newest(found))
         return True
 
     def _bear(self, error: ApiError) -> None:
@@ -155,22 +204,33 @@ class _Follower:
             raise error
 
     async def _log(self) -> AsyncIterator[News]:
-        """What the pod writes, until its log ends, breaks off, or is late."""
+        """What the pod writes, until its log ends, breaks off, or is late.
+
+        The node takes up to a second to end the log of a container that has: then what is left is read at once.
+        """
         assert self._pod is not None
         since = rfc3339(self._position) if self._position else None
         name = self._pod["metadata"]["name"]
-        lines = self._k.log(self._namespace, name, container=self._main, since_time=since, follow=True)
+        follow = not self._ended.is_set()
+        lines = self._k.log(self._namespace, name, container=self._main, since_time=since, follow=follow)
+        ended = asyncio.ensure_future(self._ended.wait())
         batch: list[tuple[int, str]] = []
         shown, new = self._position, False
         coming: asyncio.Task[tuple[int, str]] | None = None
         try:
             while True:
                 coming = coming or asyncio.ensure_future(lines.__anext__())
-                await asyncio.wait({coming}, timeout=self._shortest if batch else LATE)
+                drains = follow and ended.done()
+                waiting = {coming, ended} if follow and not drains else {coming}
+                timeout = DRAIN if drains else self._gather if batch else LATE
+                await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                 if coming.done():
                     try:
                         stamp, line = coming.result()
-                    except (StopAsyncIteration, ApiError):
+                    except StopAsyncIteration:
+                        break
+                    except ApiError as error:
+                        self._log_error = error
                         break
                     coming = None
                     # The API knows whole seconds only: the first ones were shown before. After them all are new, also
@@ -183,15 +243,19 @@ class _Follower:
                 if batch:
                     yield await self._told(batch)
                     batch = []
-                elif self._over_since is not None and time.monotonic() - self._over_since > LATE:
+                elif drains or self._is_late():
                     break
             if batch:
                 yield await self._told(batch)
         finally:
+            ended.cancel()
             if coming is not None:
                 coming.cancel()
                 await asyncio.wait({coming})
             await lines.aclose()
+
+    def _is_late(self) -> bool:
+        return self._over_since is not None and time.monotonic() - self._over_since > LATE
 
     async def _told(self, batch: list[tuple[int, str]]) -> News:
         lines: list[str] = []
@@ -206,8 +270,10 @@ class _Follower:
                 self._runtime = read_outcome(message, missing="")
         self._position = max(self._position, *(stamp for stamp, _ in batch))
         self._tail.extend(lines)
-        if lines and not self._eager and time.monotonic() - self._noted_at > NOTE_EVERY and self._job is not None:
-            self._noted_at = time.monotonic()
+        now = time.monotonic()
+        every = max(NOTE_EVERY, NOTE_EACH * _Follower.alive)
+        if lines and not self._eager and now - self._noted_at > every and self._job is not None:
+            self._noted_at = now
             with contextlib.suppress(ApiError):
                 await annotate(self._k, self._job, {"shown": str(self._position)})
         return News(lines, messages, self._position)
@@ -228,19 +294,25 @@ class _Follower:
             with contextlib.suppress(ApiError):  # the pod is gone
                 name = self._pod["metadata"]["name"]
                 read = self._k.log(self._namespace, name, container=self._main, tail_lines=TAIL)
-                lines = [line async for _, line in read]
+                lines = [line async for stamp, line in read if stamp]  # not that the node has it no more
         return lines or list(self._tail)
 
-    async def _cause(self) -> causes.Cause | None:
-        """Why nothing runs yet, if nothing does."""
+    async def _cause(self, *, ask: bool) -> causes.Cause | None:
+        """Why nothing runs yet, if nothing does.
+
+        :param ask: also for events, which nobody has of a pod that has only just been made.
+        """
         if self._job is None or (self._pod is not None and _started(self._pod, self._main)):
             return None
-        try:
-            events = await self._k.list(api.events(self._namespace), fields="type=Warning")
-        except ApiError as error:
-            self._bear(error)
-            return None
-        return causes.not_running(self._job, self._pod, events["items"])
+        events: list[Object] = []
+        if ask:
+            try:
+                events = await warnings_of(self._k.access, self._namespace, self._shortest / 2 if self._eager else 5.0)
+            except ApiError as error:
+                self._bear(error)
+                return None
+            self._refused_since = None
+        return causes.not_running(self._job, self._pod, events)
 
     async def _give_up(self) -> None:
         """A pod that cannot start is not left to wait, and no later try adopts its Job."""
@@ -265,14 +337,17 @@ def _container(pod: Object, name: str) -> Object:
     return next((status for status in statuses if status["name"] == name), {})
 
 
+def _state(pod: Object, name: str) -> Object:
+    return _container(pod, name).get("state") or {}
+
+
 def _started(pod: Object, name: str) -> bool:
-    state = _container(pod, name).get("state") or {}
-    return "running" in state or "terminated" in state
+    return bool({"running", "terminated"} & set(_state(pod, name)))
 
 
 def _last_words(pod: Object, name: str) -> Outcome | None:
     """What the runtime left in the pod's own status."""
-    text = ((_container(pod, name).get("state") or {}).get("terminated") or {}).get("message")
+    text = (_state(pod, name).get("terminated") or {}).get("message")
     with contextlib.suppress(ValueError):
         record = json.loads(text or "null")
         if isinstance(record, dict) and "state" in record:

@@ -1,28 +1,23 @@
-"""What is created for a job: a batch/v1 Job and the ConfigMap with its bundle. Pure."""
+"""The batch/v1 Job that is created for a job; its files: :mod:`.bundles`. Pure."""
 
 from __future__ import annotations
 
-import base64
 import copy
-import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dask_provider.clusters.kubernetes import JOB_MOUNTS
-from dask_provider.errors import InvalidInput
+from dask_provider.hooks.kubernetes import bundles
 from dask_provider.hooks.kubernetes.manifests import NO_SIDECAR, PREFIX, labels, owner_note, said_by_user
-from dask_provider.hooks.kubernetes.objects import Object, note
+from dask_provider.hooks.kubernetes.objects import Object, attempt_notes, note
 from dask_provider.hooks.kubernetes.own_manifest import main_container
 from dask_provider.hooks.kubernetes.pods import STAY
 from dask_provider.hooks.kubernetes.times import seconds
 from dask_provider.jobs import ARCHIVE, Bundle
 from dask_provider.owner import Attempt
-from dask_provider.units import human_bytes
 
 BUNDLE, FOLDER = JOB_MOUNTS["dask-bundle"], JOB_MOUNTS["dask-job"]
-#: bytes of all files of a ConfigMap; Kubernetes takes 1 MiB
-MOST_BYTES = 1_000_000
 #: how long an ended job stays when its cluster stays as long
 KEEP_SECONDS = 86400
 #: seconds that a task has to end its job by itself, once its time is over
@@ -69,7 +64,7 @@ def job(
         "ttlSecondsAfterFinished": KEEP_SECONDS,
         "template": {
             "metadata": {"labels": {**ours, **NO_SIDECAR}, "annotations": {**said["annotations"], **whose, **STAY}},
-            "spec": _pod(cluster, job_id, [*bundle.files, "job.json"], resources),
+            "spec": _pod(cluster, job_id, [*bundles.in_config_map(bundle), bundles.JOB], resources),
         },
     }
     metadata = {"name": job_id, "namespace": cluster["metadata"]["namespace"]}
@@ -79,11 +74,6 @@ def job(
         "metadata": {**metadata, "labels": ours, "annotations": annotations},
         "spec": spec,
     }
-
-
-def attempt_notes(attempt: Attempt) -> dict[str, str]:
-    """What is written on a job of the try that has it."""
-    return {"attempt": str(attempt.number), "started": repr(attempt.started)}
 
 
 def seconds_of_adopted(job: Mapping[str, Any], attempt: Attempt, now: float) -> int | None:
@@ -106,7 +96,7 @@ def _pod(cluster: Mapping[str, Any], job_id: str, paths: Iterable[str], resource
     scheduler = copy.deepcopy(cluster["spec"]["scheduler"]["spec"])
     like = main_container(scheduler, "scheduler")
     # Not the bundle's own folder: nothing can be written there. A folder that the program's user makes, and owns.
-    command = ["python", f"{BUNDLE}/{ARCHIVE}", "job", f"{BUNDLE}/job.json", f"{FOLDER}/run"]
+    command = ["python3", f"{BUNDLE}/{ARCHIVE}", "job", f"{BUNDLE}/{bundles.JOB}", f"{FOLDER}/run"]
     container = {
         "name": "job",
         **{name: like[name] for name in _OF_CONTAINER if name in like},
@@ -115,14 +105,14 @@ def _pod(cluster: Mapping[str, Any], job_id: str, paths: Iterable[str], resource
         "resources": {part: dict(amounts) for part, amounts in resources.items() if amounts},
         "volumeMounts": [
             *(like.get("volumeMounts") or []),
-            {"name": "dask-bundle", "mountPath": BUNDLE, "readOnly": True},
+            {"name": bundles.VOLUME, "mountPath": BUNDLE, "readOnly": True},
             {"name": "dask-job", "mountPath": FOLDER},
         ],
     }
-    items = [{"key": _key(path), "path": path} for path in sorted(paths)]
+    items = [{"key": bundles.key(path), "path": path} for path in sorted(paths)]
     volumes = [
         *(scheduler.get("volumes") or []),
-        {"name": "dask-bundle", "configMap": {"name": job_id, "items": items}},
+        {"name": bundles.VOLUME, "configMap": {"name": job_id, "items": items}},
         {"name": "dask-job", "emptyDir": {}},
     ]
     return {
@@ -132,39 +122,3 @@ def _pod(cluster: Mapping[str, Any], job_id: str, paths: Iterable[str], resource
         "containers": [container],
         "volumes": volumes,
     }
-
-
-def bundle_config_map(job: Mapping[str, Any], bundle: Bundle, job_json: bytes) -> Object:
-    """The ConfigMap with the bundle; it has to be owned by the Job.
-
-    :param job: the Job from :func:`job`.
-    :raises InvalidInput: when the files are more than a ConfigMap holds.
-    """
-    files = {**bundle.files, "job.json": job_json}
-    size = sum(map(len, files.values()))
-    if size > MOST_BYTES:
-        largest = max(bundle.files, key=lambda path: len(bundle.files[path]))
-        raise InvalidInput(
-            "script, files, py_files, arguments of the callable",
-            f"{human_bytes(size)} (the largest is {largest}, {human_bytes(len(files[largest]))})",
-            f"{human_bytes(MOST_BYTES)} in all, what a ConfigMap holds; put larger files at a URI that the program "
-            "reads, or into the image",
-        )
-    metadata = job["metadata"]
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": metadata["name"],
-            "namespace": metadata["namespace"],
-            "labels": {**metadata["labels"], f"{PREFIX}/role": "bundle"},
-            "annotations": owner_note(bundle.owner),
-        },
-        "immutable": True,
-        "binaryData": {_key(path): base64.b64encode(content).decode() for path, content in files.items()},
-    }
-
-
-def _key(path: str) -> str:
-    """A path of the bundle as a key of a ConfigMap, which knows no folders and few characters."""
-    return hashlib.sha256(path.encode()).hexdigest()[:32]

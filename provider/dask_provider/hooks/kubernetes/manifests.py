@@ -17,10 +17,10 @@ from dask_provider import __version__
 from dask_provider.clusters.kubernetes import KubernetesCluster
 from dask_provider.errors import InvalidInput
 from dask_provider.hooks.kubernetes import pods
-from dask_provider.hooks.kubernetes.objects import Object
+from dask_provider.hooks.kubernetes.objects import Object, attempt_notes
 from dask_provider.hooks.kubernetes.own_manifest import MANIFEST, OVERRIDES, check_cluster, main_container, merged
 from dask_provider.hooks.kubernetes.pods import COMM, HTTP, STAY, with_env
-from dask_provider.owner import Owner
+from dask_provider.owner import Attempt, Owner
 
 #: prefix of our labels and annotations
 PREFIX = "dask-provider"
@@ -195,17 +195,20 @@ def _add_tls(container: Object, cluster: str) -> None:
     container["envFrom"] = [*(container.get("envFrom") or []), {"secretRef": {"name": f"{cluster}-tls"}}]
 
 
-def lease(spec: KubernetesCluster, owner: Owner, attempt: int, cluster: Mapping[str, Any], *, script: str) -> Object:
+def lease(
+    spec: KubernetesCluster, owner: Owner, attempt: Attempt, cluster: Mapping[str, Any], *, script: str
+) -> Object:
     """The Job that owns everything else; its end is the cluster's end.
 
-    Annotations: ``dask-provider/spec-hash``, ``/attempt``, ``/owner``, ``/version``, and ``/handle``, JSON with
-    ``min_workers``, ``workers`` ([low, high]), ``groups`` (their names), ``ready_timeout``, ``idle_timeout``, ``tls``
-    and ``job_resources``.
+    Annotations: ``dask-provider/spec-hash``, ``/attempt``, ``/started``, ``/owner``, ``/version``, and ``/handle``,
+    JSON with ``min_workers``, ``workers`` ([low, high]), ``groups`` (their names), ``ready_timeout``, ``idle_timeout``,
+    ``tls`` and ``job_resources``.
 
     :param cluster: the DaskCluster from :func:`dask_cluster`: image, and nodes of its scheduler, are the lease's too.
     :param script: source of ``dask_provider/runtime/lease.py``.
     """
-    metadata = _metadata(spec, owner, "lease", cluster["metadata"]["namespace"], of=said_by_user(cluster))
+    said = said_by_user(cluster)
+    metadata = _metadata(spec, owner, "lease", cluster["metadata"]["namespace"], of=said)
     handle = {
         "min_workers": spec.least_workers,
         "workers": list(spec.worker_range),
@@ -217,12 +220,13 @@ def lease(spec: KubernetesCluster, owner: Owner, attempt: int, cluster: Mapping[
     }
     notes = {
         "spec-hash": spec_hash(spec, cluster),
-        "attempt": str(attempt),
+        **attempt_notes(attempt),
         "version": __version__,
         "handle": json.dumps(handle, sort_keys=True),
     }
     metadata["annotations"] |= {f"{PREFIX}/{name}": text for name, text in notes.items()}
-    pod = {"labels": {**metadata["labels"], **NO_SIDECAR}, "annotations": owner_note(owner)}
+    annotations = {**said["annotations"], **owner_note(owner)}
+    pod = {"labels": {**metadata["labels"], **NO_SIDECAR}, "annotations": annotations}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from dask_provider.owner import Attempt
+
 #: a Kubernetes object, or a part of one, as plain JSON
 Object = dict[str, Any]
 #: one that is only read
@@ -20,6 +22,16 @@ def note(made: Seen, name: str) -> str | None:
     """An annotation of ours."""
     value: str | None = (made["metadata"].get("annotations") or {}).get(f"dask-provider/{name}")
     return value
+
+
+def attempt_notes(attempt: Attempt) -> dict[str, str]:
+    """What is written on a lease or a Job of the try that has it."""
+    return {"attempt": str(attempt.number), "started": repr(attempt.started)}
+
+
+def attempt_of(made: Seen) -> tuple[int, float]:
+    """Number and start of the try that has it."""
+    return int(note(made, "attempt") or 0), float(note(made, "started") or 0)
 
 
 def component(made: Seen) -> str | None:

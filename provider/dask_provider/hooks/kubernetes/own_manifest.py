@@ -11,6 +11,7 @@ from dask_provider.clusters.kubernetes_fields import check_labels
 from dask_provider.errors import InvalidInput
 from dask_provider.hooks.kubernetes.objects import Object
 from dask_provider.hooks.kubernetes.pods import COMM, HTTP
+from dask_provider.units import is_template
 
 MANIFEST, OVERRIDES = "KubernetesCluster.manifest", "KubernetesCluster.manifest_overrides"
 #: the operator's own rule: 63 characters, without those of "-scheduler"
@@ -39,6 +40,17 @@ def parse_manifest(text: str) -> Object:
         )
     check_cluster(made, MANIFEST)
     return made
+
+
+def check_content(text: str) -> None:
+    """What was read from a file or URI: nobody renders templates in there.
+
+    :raises InvalidInput: naming the line that holds one.
+    """
+    for number, line in enumerate(text.splitlines(), 1):
+        if is_template(line) and not line.lstrip().startswith("#"):
+            allowed = f"no Jinja in a file (line {number}): only text is rendered, as of Path(...).read_text()"
+            raise InvalidInput(MANIFEST, line.strip(), allowed)
 
 
 def _one_document(text: str) -> Object:
@@ -80,9 +92,24 @@ def check_cluster(made: Mapping[str, Any], field: str) -> None:
         named = isinstance(containers, list) and containers and all(isinstance(item, Mapping) for item in containers)
         if not named or not all(item.get("name") and item.get("image") for item in containers or ()):
             raise InvalidInput(field, {f"{path}.spec.containers": containers}, "a list of containers with name, image")
+        _check_volumes(field, f"{path}.spec", part["spec"])
         _check_metadata(field, f"{path}.metadata", part.get("metadata"))
     _check_metadata(field, "metadata", made.get("metadata"))
-    _check_service(field, scheduler)
+    check_service(field, scheduler)
+
+
+def _check_volumes(field: str, path: str, pod: Mapping[str, Any]) -> None:
+    """Kubernetes takes a volume that nothing mounts; the program then writes into its container, and it is lost."""
+    used = {
+        mount.get("name")
+        for container in (*_mappings(pod.get("initContainers")), *_mappings(pod["containers"]))
+        for kind in ("volumeMounts", "volumeDevices")
+        for mount in _mappings(container.get(kind))
+    }
+    for volume in _mappings(pod.get("volumes")):
+        if volume.get("name") not in used:
+            allowed = "volumes that a container of the same pod has in its volumeMounts"
+            raise InvalidInput(field, {f"{path}.volumes": volume.get("name")}, allowed)
 
 
 def _check_metadata(field: str, path: str, metadata: object) -> None:
@@ -91,7 +118,13 @@ def _check_metadata(field: str, path: str, metadata: object) -> None:
     check_labels(f"{field}: {path}.annotations", known.get("annotations") or {}, annotations=True)
 
 
-def _check_service(field: str, scheduler: Mapping[str, Any]) -> None:
+def check_service(field: str, scheduler: Mapping[str, Any]) -> None:
+    """That operator and we find the scheduler by its service.
+
+    :param field: what the user has to correct.
+    :param scheduler: ``spec.scheduler`` of a DaskCluster.
+    :raises InvalidInput: naming the path inside the manifest.
+    """
     path = "spec.scheduler.service"
     service = _mapping(field, path, scheduler.get("service"))
     ports = {port.get("name"): port for port in service.get("ports") or [] if isinstance(port, Mapping)}
@@ -134,6 +167,11 @@ def merged(base: Any, over: Any) -> Any:
     if isinstance(over, Mapping):
         return merged({}, over)
     return list(over) if isinstance(over, tuple) else copy.deepcopy(over)
+
+
+def _mappings(value: object) -> list[Mapping[str, Any]]:
+    """What can be looked into; all else is left to the API server."""
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list | tuple) else []
 
 
 def _named(value: Any) -> bool:

@@ -9,7 +9,7 @@ from dask_provider.hooks.kubernetes import plain_manifests
 from dask_provider.hooks.kubernetes.access import Access
 from dask_provider.hooks.kubernetes.client import Client
 from dask_provider.hooks.kubernetes.errors import ApiError
-from dask_provider.hooks.kubernetes.jobs import create_job, job_handle, jobs_of, take_over
+from dask_provider.hooks.kubernetes.jobs import create_job, job_handle, jobs_of, let_go, take_over
 from dask_provider.hooks.kubernetes.questions import access_of
 from dask_provider.owner import Attempt, Owner
 
@@ -27,6 +27,8 @@ async def submit(spec: KubernetesJob, owner: Owner, attempt: Attempt) -> JobHand
         try:
             adopted = await take_over(k, namespace, owner, digest, attempt, job_id)
             made = adopted or await create_job(k, namespace, wanted, owner, attempt)
+            if plain_manifests.waits_for_us(made):
+                await let_go(k, made, attempt)
         except ApiError as error:
             if error.status == 404 and error.details.get("kind") == "namespaces":
                 raise InvalidInput(

@@ -7,12 +7,14 @@ import json
 from typing import Any
 
 from dask_provider.clusters.kubernetes_job import CONTAINER, KubernetesJob
-from dask_provider.hooks.kubernetes.job_manifests import attempt_notes
 from dask_provider.hooks.kubernetes.manifests import NO_SIDECAR, PREFIX, labels, owner_note
-from dask_provider.hooks.kubernetes.objects import Object
+from dask_provider.hooks.kubernetes.objects import Object, attempt_notes
 from dask_provider.hooks.kubernetes.own_manifest import merged
 from dask_provider.hooks.kubernetes.pods import STAY, with_env
 from dask_provider.owner import Attempt, Owner
+
+#: label by which Kueue queues a Job
+QUEUE = "kueue.x-k8s.io/queue-name"
 
 
 def spec_hash(spec: KubernetesJob) -> str:
@@ -22,7 +24,10 @@ def spec_hash(spec: KubernetesJob) -> str:
 
 
 def job(spec: KubernetesJob, owner: Owner, attempt: Attempt, *, namespace: str) -> Object:
-    """The Job. Nothing owns it: it ends by its own deadline and goes by its own time to live."""
+    """The Job, suspended. Nothing owns it: once it was let go it ends by its deadline and goes by its time to live.
+
+    One that nobody lets go has no pod, and stays until a later try or somebody deletes it: neither time counts for it.
+    """
     name, note = f"{owner.name}-{attempt.number}", owner_note(owner)
     # Its cluster is nobody's: what looks for the jobs of a cluster must not find it.
     ours = {key: value for key, value in labels(owner, "job").items() if key != f"{PREFIX}/cluster"}
@@ -45,6 +50,8 @@ def job(spec: KubernetesJob, owner: Owner, attempt: Attempt, *, namespace: str) 
             "annotations": {**spec.annotations, **note, **notes},
         },
         "spec": {
+            # The first try, too: it may be an orphan beside a second one.
+            "suspend": QUEUE not in ours,
             "backoffLimit": 0,  # Airflow retries
             "completions": 1,
             "parallelism": 1,
@@ -53,6 +60,11 @@ def job(spec: KubernetesJob, owner: Owner, attempt: Attempt, *, namespace: str) 
             "template": {"metadata": {"labels": {**ours, **NO_SIDECAR}, "annotations": pod_notes}, "spec": pod},
         },
     }
+
+
+def waits_for_us(job: Object) -> bool:
+    """Whether we have suspended it; where there is a queue, Kueue does, and lets it go."""
+    return bool(job["spec"].get("suspend")) and QUEUE not in (job["metadata"].get("labels") or {})
 
 
 def _pod(spec: KubernetesJob) -> Object:

@@ -23,8 +23,9 @@ _ROUTES = (
     '"distributed.http.scheduler.api","distributed.http.health","distributed.http.proxy","distributed.http.statics"]'
 )
 SCHEDULER_ENV = {"DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES": _ROUTES}
-#: a worker that outlives its scheduler would sit out the default of 30 s
-_GRACE = 5
+#: a worker that is told to end while its scheduler does often hangs, and would sit out the default of 30 s; one that
+#: does not hang takes a second
+_GRACE = 2
 
 
 def scheduler_pod(spec: KubernetesCluster) -> Object:

@@ -44,7 +44,8 @@ async def preflight(k: Client, namespace: str, lease: Object, cluster: Object, g
             "and its CRDs (helm install --repo https://helm.dask.org dask-kubernetes-operator), 2024.3 or newer"
         )
     optional = await check_rights(k, namespace)
-    for path, wanted in ((api.jobs(namespace), lease), (api.daskclusters(namespace), cluster)):
+    made_of_groups = ((api.daskworkergroups(namespace), group) for group in groups)
+    for path, wanted in ((api.jobs(namespace), lease), (api.daskclusters(namespace), cluster), *made_of_groups):
         try:
             made = await k.create(path, wanted, dry_run=True)
         except ApiError as error:

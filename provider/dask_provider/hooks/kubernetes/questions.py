@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 
 from dask_provider.errors import ClusterFailed
 from dask_provider.handles import ClusterHandle
@@ -14,7 +15,10 @@ from dask_provider.hooks.kubernetes.access import Access
 from dask_provider.hooks.kubernetes.client import Client
 from dask_provider.hooks.kubernetes.connections import load_access
 from dask_provider.hooks.kubernetes.errors import ApiError
-from dask_provider.hooks.kubernetes.objects import Object
+from dask_provider.hooks.kubernetes.objects import Object, note
+
+#: seconds for which a request to end something is repeated that the server could not take: a killed task has about five
+REFUSED_WITHIN = 2.0
 
 
 async def access_of(conn_id: str | None) -> Access:
@@ -65,12 +69,16 @@ async def delete_lease(k: Client, lease: Object) -> None:
 
 
 @contextlib.contextmanager
-def changes() -> Iterator[None]:
-    """Passes over what was changed, or went, since it was read: whoever comes this far looks again."""
+def changes(until: float = 0.0) -> Iterator[None]:
+    """Passes over what was changed, or went, since it was read: whoever comes this far looks again.
+
+    :param until: monotonic time until which it also passes over trouble that may be gone in a moment. It may have been
+        done all the same: only for what is asked of the object as it was read.
+    """
     try:
         yield
     except ApiError as error:
-        if error.status not in (404, 409):
+        if error.status not in (404, 409) and not (error.passing and time.monotonic() < until):
             raise
 
 
@@ -93,30 +101,36 @@ async def pods_of(k: Client, job: Object) -> list[Object]:
     return found
 
 
-async def left_of(k: Client, namespace: str, name: str) -> list[str]:
-    """What is there of a cluster beside its lease, as ``Kind name``."""
+async def left_of(k: Client, namespace: str, name: str, groups: Iterable[str]) -> dict[str, Object]:
+    """What is there of a cluster beside its lease, by ``Kind name``.
+
+    :param groups: its further worker groups; to list all that there are would take another right.
+    :raises ClusterFailed: for what somebody else made under such a name.
+    """
     labels = {"dask.org/cluster-name": name}
-    cluster, group, *listed = await asyncio.gather(
+    cluster, default, deployments, services, pods, *further = await asyncio.gather(
         find(k, api.daskclusters(namespace, name)),
         find(k, api.daskworkergroups(namespace, f"{name}-default")),
-        k.list(api.deployments(namespace), labels=labels),
-        k.list(api.services(namespace), labels=labels),
-        k.list(api.pods(namespace), labels=labels),
+        *(k.list(path(namespace), labels=labels) for path in (api.deployments, api.services, api.pods)),
+        *(find(k, api.daskworkergroups(namespace, f"{name}-{group}")) for group in groups),
     )
-    if cluster is not None and not _belongs(cluster, name):
-        raise ClusterFailed(f"there is a DaskCluster {name} in namespace {namespace} that is not ours: it stays")
-    found = [("DaskCluster", cluster), ("DaskWorkerGroup", group)]
-    for kind, answer in zip(("Deployment", "Service", "Pod"), listed, strict=True):
-        found += [(kind, item) for item in (answer or {})["items"]]
-    return [f"{kind} {item['metadata']['name']}" for kind, item in found if item is not None]
+    of_others: list[Object] = [cluster] if cluster is not None and not _belongs(cluster, name) else []
+    of_others += [group for group in further if group is not None and not note(group, "owner")]
+    if of_others:
+        there = f"{of_others[0]['kind']} {of_others[0]['metadata']['name']}"
+        raise ClusterFailed(f"there is a {there} in namespace {namespace} that is not ours: it stays")
+    found = [("DaskCluster", cluster), *(("DaskWorkerGroup", group) for group in (default, *further))]
+    for kind, listed in (("Deployment", deployments), ("Service", services), ("Pod", pods)):
+        found += [(kind, item) for item in (listed or {})["items"]]
+    return {f"{kind} {item['metadata']['name']}": item for kind, item in found if item is not None}
 
 
-async def end_orphan(k: Client, namespace: str, name: str, left: list[str]) -> None:
+async def end_orphan(k: Client, namespace: str, name: str, left: Iterable[str]) -> None:
     """End the worker group that is left of a cluster which was deleted as soon as it was made.
 
     The operator makes the group, and only then looks for the cluster to own it; it never finds it and tries for ever.
     """
-    if left == [f"DaskWorkerGroup {name}-default"]:
+    if list(left) == [f"DaskWorkerGroup {name}-default"]:
         with changes():
             path = api.daskworkergroups(namespace, f"{name}-default")
             group = await k.get(path)
@@ -139,14 +153,16 @@ async def workers_of(k: Client, handle: ClusterHandle) -> int | None:
 async def cause_of(k: Client, handle: ClusterHandle, *, age: float) -> causes.Cause | None:
     """Why it is not ready."""
     namespace, labels = handle.details["namespace"], {"dask.org/cluster-name": handle.name}
-    cluster, deployments, pods, warnings, no_nodes = await asyncio.gather(
+    cluster, deployments, pods = await asyncio.gather(
         find(k, api.daskclusters(namespace, handle.name)),
         k.list(api.deployments(namespace), labels=labels),
         k.list(api.pods(namespace), labels=labels),
-        k.list(api.events(namespace), fields="type=Warning"),
-        k.list(api.events(namespace), fields="reason=NotTriggerScaleUp"),
     )
-    events = warnings["items"] + no_nodes["items"]
+    events: list[Object] = []
+    if any(_waits(pod) for pod in pods["items"]):  # of others they say nothing more
+        kinds = ("type=Warning", "reason=NotTriggerScaleUp")
+        listed = await asyncio.gather(*(k.list(api.events(namespace), fields=kind) for kind in kinds))
+        events = [event for each in listed for event in each["items"]]
     cause = causes.not_ready(cluster, deployments["items"], pods["items"], events, age=age)
     if cause is None and cluster is not None and deployments["items"] and age > causes.OPERATOR_SILENT:
         return node_ports.no_service(cluster, (await k.list(api.services(namespace)))["items"])
@@ -158,6 +174,13 @@ async def cause_of(k: Client, handle: ClusterHandle, *, age: float) -> causes.Ca
         said = " | ".join(line for line in lines if line.strip())
         return causes.Cause(f"{cause.text}: {said or 'it wrote nothing'}", cause.fatal, cause.pod)
     return cause
+
+
+def _waits(pod: Object) -> bool:
+    """Whether something of it does not run yet, or again."""
+    status = pod["status"]
+    containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    return status.get("phase") == "Pending" or any("waiting" in (each.get("state") or {}) for each in containers)
 
 
 def _belongs(cluster: Object, name: str) -> bool:

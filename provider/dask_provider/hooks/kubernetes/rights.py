@@ -20,7 +20,7 @@ NEEDED: tuple[Right, ...] = (
     ("kubernetes.dask.org", "daskautoscalers", ("get", "create", "patch", "delete")),
     ("", "configmaps", ("create",)),
     ("", "secrets", ("create",)),
-    ("", "pods", ("get", "list", "patch")),
+    ("", "pods", ("get", "list", "watch", "patch")),
     ("", "pods/log", ("get",)),
     ("", "events", ("list",)),
     ("", "services", ("list", "patch")),
@@ -34,7 +34,7 @@ EXISTING: tuple[Right, ...] = (
     ("batch", "jobs", ("get", "list", "watch", "create", "patch", "delete")),
     ("kubernetes.dask.org", "daskclusters", ("get",)),
     ("", "configmaps", ("create",)),
-    ("", "pods", ("get", "list")),
+    ("", "pods", ("get", "list", "watch")),
     ("", "pods/log", ("get",)),
     ("", "events", ("list",)),
     ("", "services", ("list",)),
@@ -44,7 +44,7 @@ EXISTING: tuple[Right, ...] = (
 #: what plain jobs need of it, where there are no Dask clusters
 PLAIN = (
     ("batch", "jobs", ("get", "list", "watch", "create", "patch", "delete")),
-    ("", "pods", ("get", "list")),
+    ("", "pods", ("get", "list", "watch")),
     ("", "pods/log", ("get",)),
     ("", "events", ("list",)),
 )

@@ -85,6 +85,7 @@ module "kms" {
     }
     filestore = { filestore = local.agent.filestore }
   }
+  readers    = { dataproc = module.phase2_service_accounts.composer_email }
   depends_on = [module.apis]
 }
 

@@ -80,7 +80,7 @@ variable "temporary_prefixes" {
 }
 
 variable "keep_days" {
-  description = "Days after which what is below temporary_prefixes is deleted."
+  description = "Days after which what is below temporary_prefixes is deleted: at least one more than the longest max_lifetime of a cluster."
   type        = number
   default     = 7
 

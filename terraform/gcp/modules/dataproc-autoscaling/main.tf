@@ -1,5 +1,5 @@
-# Policies for clusters with runtime="yarn": Dataproc looks at YARN's memory alone. The others are resized by Airflow
-# itself, from Dask's own demand.
+# Policies for clusters with runtime="yarn": Dataproc looks at YARN's memory alone. The others resize themselves, from
+# Dask's own demand.
 
 resource "google_dataproc_autoscaling_policy" "this" {
   for_each = var.policies

@@ -32,3 +32,20 @@ resource "google_kms_crypto_key_iam_member" "agents" {
   role          = "roles/cloudkms.cryptoKeyEncrypterDecrypter"
   member        = "serviceAccount:${each.value.email}"
 }
+
+# Preflight asks who may use a key; it neither uses nor changes it.
+resource "google_project_iam_custom_role" "look" {
+  project     = var.project_id
+  role_id     = "${replace(var.name, "-", "_")}_look_at_key"
+  title       = "Look at a key"
+  description = "See a key and who may use it."
+  permissions = ["cloudkms.cryptoKeys.get", "cloudkms.cryptoKeys.getIamPolicy"]
+}
+
+resource "google_kms_crypto_key_iam_member" "readers" {
+  for_each = var.readers
+
+  crypto_key_id = google_kms_crypto_key.this[each.key].id
+  role          = google_project_iam_custom_role.look.id
+  member        = "serviceAccount:${each.value}"
+}

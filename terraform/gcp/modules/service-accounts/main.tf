@@ -13,8 +13,8 @@ resource "google_service_account" "runtime" {
   display_name = "Nodes of Dask clusters (Dataproc)"
 }
 
-# What Airflow does with clusters and jobs. Google's role Dataproc Editor has batches, sessions and workflow templates
-# as well.
+# What Airflow does with clusters and jobs, right by right: tests/terraform/test_rights.py compares this list with the
+# requests of the hooks. Google's role Dataproc Editor has batches, sessions and workflow templates as well.
 resource "google_project_iam_custom_role" "airflow" {
   project     = var.project_id
   role_id     = "${replace(var.name, "-", "_")}_airflow"
@@ -24,7 +24,6 @@ resource "google_project_iam_custom_role" "airflow" {
     "dataproc.autoscalingPolicies.create",
     "dataproc.autoscalingPolicies.delete",
     "dataproc.autoscalingPolicies.get",
-    "dataproc.autoscalingPolicies.list",
     "dataproc.autoscalingPolicies.update",
     "dataproc.autoscalingPolicies.use",
     "dataproc.clusters.create",
@@ -39,20 +38,15 @@ resource "google_project_iam_custom_role" "airflow" {
     "dataproc.jobs.get",
     "dataproc.jobs.list",
     "dataproc.jobs.update",
-    "dataproc.operations.cancel",
     "dataproc.operations.get",
-    "dataproc.operations.list",
-    # What `airflow-dask preflight dataproc` reads.
-    "cloudkms.cryptoKeys.get",
+    # What `airflow-dask preflight dataproc` reads. The key's rights are given on the key (module kms).
     "compute.machineTypes.get",
-    "compute.networks.get",
     "compute.projects.get",
     "compute.regions.get",
     "compute.subnetworks.get",
-    "compute.zones.get",
-    "compute.zones.list",
+    "file.instances.list",
+    "resourcemanager.projects.get",
     "serviceusage.services.get",
-    "serviceusage.services.list",
   ]
 }
 
@@ -83,6 +77,21 @@ resource "google_project_iam_custom_role" "node" {
   ]
 }
 
+# What the master of an elastic cluster does: it asks for more workers, and for the end of those with nothing to do. There
+# is no such right for one cluster alone: a job can resize every cluster of the project, though delete none.
+resource "google_project_iam_custom_role" "elastic" {
+  project     = var.project_id
+  role_id     = "${replace(var.name, "-", "_")}_elastic"
+  title       = "Elastic Dask clusters"
+  description = "Look at Dataproc clusters and resize them."
+  permissions = [
+    "dataproc.clusters.get",
+    "dataproc.clusters.repair",
+    "dataproc.clusters.update",
+    "dataproc.operations.get",
+  ]
+}
+
 # The least that Google lets an account of Composer have.
 resource "google_project_iam_member" "composer_worker" {
   #checkov:skip=CKV_GCP_49:Composer refuses an account without this role
@@ -100,6 +109,12 @@ resource "google_project_iam_member" "composer_airflow" {
 resource "google_project_iam_member" "runtime_node" {
   project = var.project_id
   role    = google_project_iam_custom_role.node.id
+  member  = "serviceAccount:${google_service_account.runtime.email}"
+}
+
+resource "google_project_iam_member" "runtime_elastic" {
+  project = var.project_id
+  role    = google_project_iam_custom_role.elastic.id
   member  = "serviceAccount:${google_service_account.runtime.email}"
 }
 

@@ -11,5 +11,5 @@ output "composer_email" {
 output "runtime_email" {
   description = "As which cluster nodes run: the Airflow variable dataproc_runtime_sa_email."
   value       = google_service_account.runtime.email
-  depends_on  = [google_project_iam_member.runtime_node]
+  depends_on  = [google_project_iam_member.runtime_node, google_project_iam_member.runtime_elastic]
 }

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from dask_provider.hooks.dataproc.actions import script
 
 from tests.servers.dataproc.node import real_nodes
 from tests.servers.dataproc.node.leftovers import owned
-from tests.servers.dataproc.node.namespaces import CHECKOUT, NamespaceNodes
+from tests.servers.dataproc.node.namespaces import NamespaceNodes
 from tests.servers.dataproc.nodes import ActionResult, InitializationAction, Node
 from tests.servers.dataproc.objects import Objects
 from tests.servers.gcs import GCSServer
@@ -110,8 +111,8 @@ async def actions(namespaces: None, gcs_server: GCSServer) -> None:
     """:data:`DASK` and :data:`NFS` are in their bucket."""
     gcs_server.make_bucket(BUCKET)
     async with Objects(gcs_server.url) as objects:
-        for script in ("dask.sh", "nfs.sh"):
-            await objects.write(f"gs://{BUCKET}/{script}", (CHECKOUT / "deploy" / "dataproc" / script).read_bytes())
+        for name in ("dask", "nfs"):
+            await objects.write(f"gs://{BUCKET}/{name}.sh", script(name).encode())
 
 
 @pytest.fixture

@@ -12,18 +12,18 @@ import subprocess
 import sys
 import time
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from tests.servers.dataproc import processes
-from tests.servers.dataproc.node import networks
+from tests.servers.dataproc.node import hadoop, networks
 from tests.servers.dataproc.node.machines import meminfo, size
 from tests.servers.dataproc.nodes import ActionResult, InitializationAction, Node
 from tests.servers.dataproc.objects import Objects
 from tests.servers.gobuild import built
-from tests.servers.kubernetes.cached import CACHE, HERE, locked
+from tests.servers.kubernetes.cached import CACHE, HERE, locked, run
 from tests.servers.kubernetes.daemons import PATH, Daemons, which
 
 CHECKOUT = HERE.parents[2]
@@ -48,6 +48,7 @@ class NamespaceNodes:
     :param exports: NFS servers by address, each with its exports: name and folder of this machine.
     :param ports: further ports of this machine's loopback interface that nodes have at theirs.
     :param local_ssds: of each node, at ``/mnt/1`` and so on.
+    :param hadoop: Hadoop's jars: nodes have a YARN then, as Dataproc's images do.
     """
 
     def __init__(
@@ -59,15 +60,17 @@ class NamespaceNodes:
         exports: Mapping[str, Mapping[str, Path]] | None = None,
         ports: Sequence[int] = (),
         local_ssds: int = 0,
+        hadoop: Path | None = None,
     ) -> None:
         self._folder, self._gcs_url = folder, gcs_url
         self._image, self._exports, self._local_ssds = image, exports or {}, local_ssds
+        self._hadoop = hadoop
         self._children: set[Process] = set()
         self._ports = [urlsplit(gcs_url).port or 80, *ports]
 
     async def start(self, node: Node) -> list[ActionResult]:
         await self.stop(node.name)
-        await asyncio.to_thread(self._boot, node)
+        await _to_its_end(self._boot, node)
         results: list[ActionResult] = []
         for action in node.actions:
             results.append(await self.act(node.name, action))
@@ -93,18 +96,21 @@ class NamespaceNodes:
 
     async def stop(self, name: str) -> None:
         if self._home(name).exists():
-            await asyncio.to_thread(self._shut_down, name, SHUTDOWN)
+            await _to_its_end(self._shut_down, name, SHUTDOWN)
 
     async def kill(self, name: str) -> None:
         """End a node as a failing machine does: nothing in it gets a word."""
         if self._home(name).exists():
-            await asyncio.to_thread(self._shut_down, name, 0.0)
+            await _to_its_end(self._shut_down, name, 0.0)
 
     async def alive(self, name: str) -> bool:
         return self.holder(name) is not None
 
     async def busy(self, name: str) -> bool:
-        return False  # no YARN here
+        if self._hadoop is None:
+            return False
+        master = self._record(name)["instance"]["attributes"]["dataproc-master"]
+        return bool((await asyncio.to_thread(hadoop.nodes, self.address(master))).get(name))
 
     async def run(self, name: str, driver: str, argv: Sequence[str], env: Mapping[str, str]) -> None:
         python = self.python(name)
@@ -182,6 +188,10 @@ class NamespaceNodes:
         if self._image is not None:
             (home / "image").symlink_to(self._image)
         self._prepare_exports(home)
+        units: list[str] = []
+        if self._hadoop is not None:
+            (home / "hadoop").mkdir()
+            units = hadoop.prepare(home / "hadoop", node, self._file_system(node.cluster_uuid), self._hadoop)
         daemons = self._daemons(node.name)
         unshare = [
             which("unshare"),
@@ -203,6 +213,26 @@ class NamespaceNodes:
         self._wait(node.name, "systemd", Path(f"/proc/{holder}/root/run/systemd/stand-in").exists)
         for port in self._ports:
             daemons.launch(f"relay-{port}", [python, "-I", str(_RELAY), str(holder), str(port)])
+        if units:
+            self._start_yarn(node, units)
+
+    def _start_yarn(self, node: Node, units: Sequence[str]) -> None:
+        """Dataproc runs initialization actions once its own daemons are up."""
+        run([*self.inside(node.name, ["systemctl", "enable", "--now", *units])])
+
+        def up() -> bool:
+            master = self._record(node.master).get("address")
+            if master is None:  # it starts at the same time
+                return False
+            if "hadoop-yarn-nodemanager" in units:
+                return node.name in hadoop.nodes(master)
+            return hadoop.is_up(master)
+
+        try:
+            self._wait(node.name, "YARN", up, 90)
+        except OSError as error:
+            logs = [f"/var/log/{unit}.log" for unit in units]
+            raise OSError(f"{error}\n{run(self.inside(node.name, ['tail', '-n', '20', *logs]))}") from None
 
     def _description(self, node: Node, address: str) -> dict[str, Any]:
         account = {
@@ -248,7 +278,7 @@ class NamespaceNodes:
     def _seen(self) -> list[str]:
         """Paths of this machine that a node would not see: of other file systems, or in folders that it has anew."""
         root, found = os.stat("/").st_dev, [f"rw:{self._folder.parent.resolve()}"]
-        for path in {CHECKOUT, Path(sys.prefix), Path(sys.base_prefix).resolve()}:
+        for path in {CHECKOUT, Path(sys.prefix), Path(sys.base_prefix).resolve(), self._hadoop or CHECKOUT}:
             if path.stat().st_dev != root or path.is_relative_to("/tmp") or path.is_relative_to("/run"):
                 found.append(str(path))
         return found
@@ -270,6 +300,11 @@ class NamespaceNodes:
                 self._write_hosts(uuid)
             else:
                 networks.remove_bridge(networks.bridge_name(self._folder, uuid))
+                shutil.rmtree(self._file_system(uuid), ignore_errors=True)
+
+    def _file_system(self, uuid: str) -> Path:
+        """What a cluster's nodes have instead of HDFS."""
+        return self._folder.parent / "hadoop" / (uuid or "none")
 
     def _cluster(self, uuid: str) -> list[dict[str, Any]]:
         """The records of the nodes of a cluster."""
@@ -299,12 +334,12 @@ class NamespaceNodes:
         self._children = {child for child in self._children if child.returncode is None} | {process}
         return process
 
-    def _wait(self, name: str, what: str, ready: Any) -> None:
-        until = time.monotonic() + 20
+    def _wait(self, name: str, what: str, ready: Any, seconds: float = 20) -> None:
+        until = time.monotonic() + seconds
         while not ready():
             if self._daemons(name).dead() or time.monotonic() > until:
                 raise OSError(f"node {name} does not start ({what}): {self._daemons(name).log('node')}")
-            time.sleep(0.02)
+            time.sleep(seconds / 1000)
 
     def _daemons(self, name: str) -> Daemons:
         folder = self._home(name) / "processes"
@@ -329,3 +364,13 @@ def _child(parent: int) -> int | None:
     except OSError:  # it ends in this moment
         return None
     return int(children[0]) if apart else None
+
+
+async def _to_its_end(function: Callable[..., None], *arguments: Any) -> None:
+    """Call it in a thread. Cancelled or not, it is over afterwards: what comes next is done to the same node."""
+    called = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        await asyncio.shield(called)
+    except asyncio.CancelledError:
+        await asyncio.wait([called])
+        raise

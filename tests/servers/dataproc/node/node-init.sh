@@ -56,6 +56,13 @@ for export in "$state"/exports/*/*; do
     mkdir -p "$shared"
     mount --bind "$(readlink -f "$export")" "$shared"
 done
+if [[ -e $state/hadoop ]]; then
+    rm -rf etc/hadoop usr/bin/yarn
+    mkdir -p etc/hadoop
+    cp -r "$state/hadoop/conf" etc/hadoop/conf
+    install -m 755 "$state/hadoop/yarn" usr/bin/yarn
+    cp "$state"/hadoop/*.service etc/systemd/system/
+fi
 if [[ -e $state/image ]]; then
     mkdir -p opt/dask
     mount --bind "$(readlink -f "$state/image")" opt/dask

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -22,12 +23,14 @@ class TokenServer(HTTPServer):
 
     given = 0
     refuses = False
+    slow = 0.0
 
     class RequestHandlerClass(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             server = self.server
             assert isinstance(server, TokenServer)
             self.rfile.read(int(self.headers["Content-Length"]))
+            time.sleep(server.slow)
             server.given += 1
             answer: dict[str, Any] = {"access_token": f"token-{server.given}", "expires_in": 3600}
             if server.refuses:
@@ -95,6 +98,40 @@ def test_a_token_is_kept_until_the_server_refuses_it(
     assert "PRIVATE" not in repr(access)
 
 
+def test_one_access_for_all_calls_until_connection_or_key_change(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tokens: TokenServer, account: dict[str, str]
+) -> None:
+    path = tmp_path / "key.json"
+    path.write_text(json.dumps(account))
+    first = connect(monkeypatch, {"key_path": str(path)})
+    assert asyncio.run(first.token()) == "token-1"
+    again = connect(monkeypatch, {"key_path": str(path)})
+    assert asyncio.run(again.token()) == "token-1"
+    other = connect(monkeypatch, {"key_path": str(path), "project": "acme-prod"})
+    assert (other.project_id, asyncio.run(other.token())) == ("acme-prod", "token-2")
+    path.write_text(json.dumps({**account, "project_id": "acme-new"}))
+    assert connect(monkeypatch, {"key_path": str(path)}).project_id == "acme-new"
+
+
+def test_many_waits_ask_once_and_do_not_hold_up_the_loop(
+    monkeypatch: pytest.MonkeyPatch, tokens: TokenServer, account: dict[str, str]
+) -> None:
+    access = connect(monkeypatch, {"keyfile_dict": account})
+    tokens.slow = 0.5
+
+    async def use() -> tuple[list[str | None], int]:
+        waits = asyncio.gather(*(access.token() for _ in range(100)))
+        turns = 0
+        while not waits.done():
+            await asyncio.sleep(0.01)
+            turns += 1
+        return await waits, turns
+
+    found, turns = asyncio.run(use())
+    assert (set(found), tokens.given) == ({"token-1"}, 1)
+    assert turns > 10
+
+
 def test_what_the_connection_says_counts_more_than_the_key(
     monkeypatch: pytest.MonkeyPatch, account: dict[str, str]
 ) -> None:
@@ -115,6 +152,8 @@ def test_google_refuses(monkeypatch: pytest.MonkeyPatch, tokens: TokenServer, ac
     access = connect(monkeypatch, {"keyfile_dict": account})
     with pytest.raises(NoCredentials, match=r"connection google_test: Google gives no token: .*account not found"):
         asyncio.run(access.token())
+    tokens.refuses = False
+    assert connect(monkeypatch, {"keyfile_dict": account}) is not access, "the secret may have been replaced"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Why a cluster is not ready, or a job does not run, from objects as the API server shows them."""
+"""Why a cluster is not ready, or not gone, or a job does not run, from objects as the API server shows them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from dask_provider.hooks.kubernetes.causes import not_ready, not_running
+from dask_provider.hooks.kubernetes.causes import not_gone, not_ready, not_running
 
 from tests.unit.hooks.kubernetes.seen import ended, pod, waiting
 
@@ -188,3 +188,19 @@ def test_the_operator_and_what_counts_most() -> None:
     cause = not_ready(None, [], [pod("worker", **unscheduled("a")), pods[1]], [], age=3)
     assert cause is not None
     assert cause.text.startswith("scheduler")
+
+
+@pytest.mark.parametrize(
+    ("finalizers", "said"),
+    [
+        ([], ""),
+        (["foregroundDeletion"], ""),
+        (["kopf.zalando.org/KopfFinalizerMarker"], "DaskCluster x waits for the Dask operator, which does not answer"),
+        (
+            ["foregroundDeletion", "example.com/held"],
+            "DaskCluster x is held by the finalizer example.com/held, which nobody takes off",
+        ),
+    ],
+)
+def test_who_keeps_what_is_left(finalizers: list[str], said: str) -> None:
+    assert not_gone({"DaskCluster x": {"metadata": {"finalizers": finalizers}}, "Pod y": {"metadata": {}}}) == said

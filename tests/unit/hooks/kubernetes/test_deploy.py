@@ -11,7 +11,7 @@ import yaml  # type: ignore[import-untyped]
 from dask_provider.clusters import KubernetesCluster
 from dask_provider.hooks.kubernetes import manifests
 from dask_provider.hooks.kubernetes.pods import HTTP
-from dask_provider.hooks.kubernetes.rights import role_rules
+from dask_provider.hooks.kubernetes.rights import EXISTING, PLAIN, Right, role_rules
 from dask_provider.owner import Owner
 
 ROOT = Path(__file__).parents[4]
@@ -33,6 +33,14 @@ def test_the_role_is_what_the_provider_asks_for() -> None:
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     assert [subject["name"] for subject in binding["subjects"]] == ["airflow"]
     assert not published("ClusterRole"), "nothing beyond the namespace"
+
+
+@pytest.mark.parametrize(("file", "needed"), [("rights-plain-jobs.yaml", PLAIN), ("rights-existing.yaml", EXISTING)])
+def test_the_smaller_roles_are_what_is_asked_for_without_clusters_of_ours(file: str, needed: tuple[Right, ...]) -> None:
+    role = yaml.safe_load((DEPLOY / file).read_text())
+    assert (role["kind"], role["rules"]) == ("Role", role_rules(needed))
+    assert f"{file} " in (readme := (DEPLOY / "README.md").read_text())
+    assert f"the Role {role['metadata']['name']}\n" in readme
 
 
 def test_all_pods_of_a_cluster_are_inside_the_network_policy() -> None:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import base64
-import copy
 import dataclasses
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from dask_provider.clusters import KubernetesCluster
 from dask_provider.errors import InvalidInput
-from dask_provider.hooks.kubernetes import job_manifests, manifests
-from dask_provider.hooks.kubernetes.own_manifest import merged, parse_manifest
-from dask_provider.jobs import Bundle, Job, make_bundle
-from dask_provider.owner import Attempt, Owner
+from dask_provider.hooks.kubernetes import bundles, job_manifests, manifests
+from dask_provider.jobs import ARCHIVE, MOST_BYTES, Bundle, Job, make_bundle
+from dask_provider.owner import PLANNED, Attempt, Owner
+from dask_provider.runtime.dask_side import NotReady
+from dask_provider.runtime.fetch import fetch
 
-OWNER = Owner("prod", "flights_daily", "scheduled__2026-08-01", "etl")
-NAME = OWNER.name
+from tests.unit.hooks.kubernetes.made import ADDRESS, NAME, OWNER, cluster_of, env_of, parts
+
 ATTEMPT = Attempt(2, fresh=False, last=False, started=1000.25)
-ADDRESS = f"{NAME}-scheduler.team-a.svc:8786"
 RICH = KubernetesCluster(
     image="localhost/dask:1",
     image_pull_secrets=["registry"],
@@ -42,19 +42,6 @@ RICH = KubernetesCluster(
     worker_groups=[{"name": "gpu", "workers": 1, "resources": {"nvidia.com/gpu": 1}, "env": {"B": "2"}}],
     tls=True,
 )
-
-
-def cluster_of(spec: KubernetesCluster, manifest: dict[str, Any] | None = None) -> dict[str, Any]:
-    return manifests.dask_cluster(spec, OWNER, namespace="team-a", manifest=manifest)
-
-
-def parts(cluster: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
-    scheduler, worker = (cluster["spec"][part]["spec"] for part in ("scheduler", "worker"))
-    return scheduler, scheduler["containers"][0], worker, worker["containers"][0]
-
-
-def env_of(container: dict[str, Any]) -> dict[str, str]:
-    return {item["name"]: item["value"] for item in container["env"]}
 
 
 def test_a_plain_cluster() -> None:
@@ -87,7 +74,7 @@ def test_every_wish_reaches_the_pods_it_is_meant_for() -> None:
     made = cluster_of(RICH)
     scheduler, _, worker, working = parts(made)
     job = job_of(made, "x-1", resources=RICH.job_quantities)["spec"]["template"]["spec"]
-    lease = manifests.lease(RICH, OWNER, 1, made, script="pass")["spec"]["template"]["spec"]
+    lease = manifests.lease(RICH, OWNER, PLANNED, made, script="pass")["spec"]["template"]["spec"]
     (group,) = manifests.worker_groups(RICH, OWNER, namespace="team-a")
     grouped = group["spec"]["worker"]["spec"]
     for pod in (scheduler, worker, job, lease, grouped):
@@ -154,12 +141,13 @@ def test_labels_and_owner() -> None:
 
 def test_the_lease() -> None:
     spec = KubernetesCluster(workers=(1, 3), max_lifetime="2h", idle_timeout=90, ready_timeout="2 min")
-    made = manifests.lease(spec, OWNER, 3, cluster_of(spec), script="print('lease')")
+    made = manifests.lease(spec, OWNER, ATTEMPT, cluster_of(spec), script="print('lease')")
     assert (made["metadata"]["name"], made["metadata"]["namespace"]) == (NAME, "team-a")
     assert (made["spec"]["activeDeadlineSeconds"], made["spec"]["ttlSecondsAfterFinished"]) == (7200, 0)
     assert made["spec"]["backoffLimit"] > 10**5, "a lost pod is replaced for as long as the lease lasts"
     notes = made["metadata"]["annotations"]
-    assert (notes["dask-provider/spec-hash"], notes["dask-provider/attempt"]) == (spec.hash(), "3")
+    written = [notes[f"dask-provider/{name}"] for name in ("spec-hash", "attempt", "started")]
+    assert written == [spec.hash(), "2", "1000.25"]
     handle = json.loads(notes["dask-provider/handle"])
     assert (handle["workers"], handle["min_workers"], handle["ready_timeout"], handle["tls"]) == ([1, 3], 1, 120, False)
     template = made["spec"]["template"]
@@ -205,9 +193,9 @@ def test_the_job_finds_every_file_where_the_runtime_looks() -> None:
     assert (spec["suspend"], spec["backoffLimit"], spec["ttlSecondsAfterFinished"]) == (True, 0, 86400)
     (container,) = template["spec"]["containers"]
     assert container["args"][:4] == [
-        *("python", "/dask-bundle/dask_job_runtime.pyz", "job", "/dask-bundle/job.json")
+        *("python3", "/dask-bundle/dask_job_runtime.pyz", "job", "/dask-bundle/job.json")
     ], "args: the entry point of the image may install packages"
-    files = job_manifests.bundle_config_map(made, BUNDLE, b"{}")
+    files = bundles.config_map(made, BUNDLE, b"{}")
     volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
     assert volumes["dask-bundle"]["configMap"]["name"] == files["metadata"]["name"] == f"{NAME}-2"
     placed = {item["path"]: files["binaryData"][item["key"]] for item in volumes["dask-bundle"]["configMap"]["items"]}
@@ -246,166 +234,53 @@ def test_a_job_takes_the_command_of_a_scheduler_that_has_one() -> None:
     cluster["spec"]["scheduler"]["spec"]["containers"].insert(0, {"name": "sidecar", "image": "x"})
     made = job_of(cluster)
     (container,) = made["spec"]["template"]["spec"]["containers"]
-    assert (container["command"][0], "args" in container) == ("python", False)
+    assert (container["command"][0], "args" in container) == ("python3", False)
 
 
-def test_a_bundle_that_no_config_map_holds() -> None:
-    large = Bundle(OWNER, "0", {"work/table.csv": b"x" * 999_999}, {}, "s3://stage/")
-    job = job_of(cluster_of(KubernetesCluster()), bundle=large)
-    job_manifests.bundle_config_map(job, large, b"x")
-    with pytest.raises(InvalidInput, match=r"976\.6 KiB.*work/table\.csv.*put larger files at a URI"):
-        job_manifests.bundle_config_map(job, large, b"xx")
+def test_what_a_config_map_does_not_hold_goes_by_the_staging_area(tmp_path: Path) -> None:
+    sizes = {ARCHIVE: 100_000, "small.py": 10, "work/table.csv": 800_000, "work/more.csv": 800_001}
+    contents = {path: bytes([number]) * size for number, (path, size) in enumerate(sizes.items())}
+    large = Bundle(OWNER, "0", contents, {"env": {}}, f"file://{tmp_path}/")
+    made = job_of(cluster_of(KubernetesCluster()), bundle=large)
+    inside = ["small.py", "work/table.csv", ARCHIVE]
+    assert sorted(bundles.mounted(made)) == sorted(inside) == sorted(bundles.in_config_map(large))
+    assert len(bundles.config_map(made, large, b"x" * 50_000)["binaryData"]) == 4
+    (path, uri), *more = bundles.in_staging(large, inside).items()
+    assert (path, more) == ("work/more.csv", [])
+    assert re.fullmatch(rf"file://{tmp_path}/bundles/prod/[-0-9]{{10}}/[0-9a-f]{{64}}", uri)
+    bundles.stage(large, {path: uri})
+    file = Path(uri.removeprefix("file://"))
+    first = file.stat()
+    bundles.stage(large, {path: uri})
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (first.st_ino, first.st_mtime_ns)
+    assert list(file.parent.iterdir()) == [file]
+    fetch({path: uri}, tmp_path / "run")
+    assert (tmp_path / "run" / path).read_bytes() == contents[path]
+    file.write_bytes(b"half")
+    with pytest.raises(NotReady, match=r"[0-9a-f]{64} was changed or damaged"):
+        fetch({path: uri}, tmp_path / "run")
+    with pytest.raises(NotReady, match=r"nowhere cannot be read here \(FileNotFoundError"):
+        fetch({"x": f"{tmp_path}/nowhere"}, tmp_path)
 
 
-# --- what users write themselves ---
+def test_a_job_gets_the_files_that_it_was_made_for() -> None:
+    """Also where another release of this package, or another pickle of the same call, would divide them otherwise."""
+    bundle = Bundle(OWNER, "0", {ARCHIVE: b"", "a": b"1", "b": b"22"}, {}, "s3://stage/")
+    made = job_of(cluster_of(KubernetesCluster()), bundle=bundle)
+    (volume,) = [each for each in made["spec"]["template"]["spec"]["volumes"] if each["name"] == bundles.VOLUME]
+    volume["configMap"]["items"] = [item for item in volume["configMap"]["items"] if item["path"] != "a"]
+    keys = {bundles.key(path) for path in (ARCHIVE, "b", "job.json")}
+    assert set(bundles.config_map(made, bundle, b"{}")["binaryData"]) == keys
+    assert list(bundles.in_staging(bundle, bundles.mounted(made))) == ["a"]
 
 
-def test_overrides_are_laid_over() -> None:
-    overrides = {
-        "metadata": {"labels": {"cost": "7"}},
-        "spec": {
-            "worker": {
-                "spec": {
-                    "priorityClassName": "low",
-                    "terminationGracePeriodSeconds": None,
-                    "containers": [
-                        {"name": "worker", "env": [{"name": "B", "value": "2"}]},
-                        {"name": "x", "image": "y"},
-                    ],
-                }
-            }
-        },
-    }
-    made = cluster_of(KubernetesCluster(env={"A": "1"}, manifest_overrides=overrides))
-    _, _, worker, working = parts(made)
-    assert env_of(working) == {"A": "1", "B": "2", "DASK_SCHEDULER_ADDRESS": f"tcp://{ADDRESS}"}
-    assert (worker["priorityClassName"], "terminationGracePeriodSeconds" in worker) == ("low", False)
-    assert [container["name"] for container in worker["containers"]] == ["worker", "x"]
-    assert made["metadata"]["labels"]["cost"] == "7"
-    assert manifests.owner_of(made) == OWNER
-    assert merged({"a": [1, 2], "b": {"c": 1}}, {"a": (3,), "b": {"d": {"e": None}}}) == {
-        "a": [3],
-        "b": {"c": 1, "d": {}},
-    }
-    with pytest.raises(InvalidInput, match=r"manifest_overrides.*a list of containers"):
-        cluster_of(KubernetesCluster(manifest_overrides={"spec": {"worker": {"spec": {"containers": None}}}}))
-
-
-#: as printed in a tutorial, mistakes included
-PRINTED = """\
-# dask-cluster.yaml
-apiVersion: kubernetes.dask.org/v1
-kind: DaskCluster
-metadata:
-  name: my-dask
-spec:
-  worker:
-    replicas: 2 # specifying number of workers
-    spec:
-      volumes:
-        - name: data
-          hostPath:
-            path: /data
-            type: DirectoryOrCreate
-      containers:
-        - name: worker
-        image: "ghcr.io/dask/dask:latest"
-        imagePullPolicy: "IfNotPresent"
-        args: [dask, worker, --name, $(DASK_WORKER_NAME), --dashboard, --dashboard-address, "8788"]
-        ports:
-          - name: http-dashboard
-            containerPort: 8788
-  scheduler:
-    spec:
-      containers:
-      - name: scheduler
-        image: "ghcr.io/dask/dask:latest"
-        args: [dask, scheduler]
-        ports:
-          - name: tcp-comm
-            containerPort: 8786
-          - name: http-dashboard
-            containerPort: 8787
-    service:
-      type: NodePort
-      selector:
-        dask.org/cluster-name: my-dask
-        dask.org/component: scheduler
-      ports:
-      - name: dask-tcp-comm
-        port: 8786
-        targetPort: "tcp-comm"
-      - name: dask-http-dashboard
-        port: 8787
-        targetPort: "http-dashboard"
-"""
-VALID = (
-    PRINTED.replace("        - name: worker\n        image", "        - name: worker\n          image")
-    .replace("        imagePullPolicy", "          imagePullPolicy")
-    .replace("        args: [dask, worker", "          args: [dask, worker")
-    .replace("        ports:\n          - name: http-dashboard\n            containerPort: 8788", "")
-    .replace("dask-tcp-comm", "tcp-comm")
-    .replace("dask-http-dashboard", "http-dashboard")
-)
-
-
-def test_an_own_manifest_gets_owner_address_and_certificates() -> None:
-    manifest = parse_manifest(VALID)
-    before = copy.deepcopy(manifest)
-    spec = KubernetesCluster(manifest="s3://acme/dask.yaml", tls=True, env={"A": "1"}, labels={"team": "a"})
-    made = cluster_of(spec, manifest)
-    _, scheduling, worker, working = parts(made)
-    assert manifest == before
-    assert (made["metadata"]["name"], made["metadata"]["namespace"]) == (NAME, "team-a")
-    assert made["metadata"]["labels"]["team"] == "a"
-    assert made["spec"]["scheduler"]["service"]["selector"]["dask.org/cluster-name"] == NAME
-    assert made["spec"]["scheduler"]["service"]["type"] == "NodePort"
-    assert "distributed.http.scheduler.api" in str(scheduling["env"])
-    assert env_of(working) == {"A": "1", "DASK_SCHEDULER_ADDRESS": f"tls://{ADDRESS}"}
-    assert working["envFrom"] == scheduling["envFrom"] == [{"secretRef": {"name": f"{NAME}-tls"}}]
-    assert worker["volumes"][0]["hostPath"]["path"] == "/data"
-    lease = manifests.lease(spec, OWNER, 1, made, script="pass")
-    assert lease["spec"]["template"]["spec"]["containers"][0]["image"] == "ghcr.io/dask/dask:latest"
-    other = cluster_of(spec, parse_manifest(VALID.replace("/data", "/other")))
-    assert manifests.spec_hash(spec, made) != manifests.spec_hash(spec, other), "one path, another content"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (
-            PRINTED,
-            r"image: \"ghcr.io/dask/dask:latest\".*line 17, column 9: .*begins in line 16: compare the indentation",
-        ),
-        ("a: b: c", "line 1"),
-        ("kind: \x00", "valid YAML"),
-        ("", "0 documents"),
-        ("just text", "one document"),
-        (VALID + "---\nkind: DaskJob\n", "2 documents"),
-        (VALID.replace("DaskCluster", "DaskJob"), r"'kind': 'DaskJob'.*kind: DaskCluster"),
-        (VALID.replace("org/v1", "org/v1beta1"), "apiVersion: kubernetes.dask.org/v1"),
-        (VALID.replace("name: my-dask", "name: my.dask"), r"metadata.name.*at most 53"),
-        (VALID.replace("name: my-dask", "name: <your_cluster_name>"), "<your_cluster_name>"),
-        (VALID.replace("    service:", "    srvice:"), r"spec.scheduler.srvice.*spec, service, metadata"),
-        (VALID[: VALID.index("    service:")], "spec.scheduler.service"),
-        (VALID.replace("- name: tcp-comm\n        port", "- name: dask-tcp-comm\n        port"), "port named tcp-comm"),
-        (VALID.replace("port: 8787\n", "port: 80\n"), r"8787 \(targetPort is free\)"),
-        (VALID.replace('targetPort: "tcp-comm"', "targetPort: comm"), "a port of the scheduler's container"),
-        (VALID.replace("  worker:", "  idleTimeout: 60\n  worker:"), "idle_timeout of the spec"),
-        (VALID.replace("        - name: worker\n", "        - command: [x]\n"), "containers with name, image"),
-        (VALID.replace("name: my-dask\n", "labels: {a: true}\n", 1), r"metadata.labels.*true and 1 are no text"),
-    ],
-)
-def test_a_manifest_that_cannot_be(text: str, said: str) -> None:
-    with pytest.raises(InvalidInput, match=said) as refused:
-        parse_manifest(text)
-    assert refused.value.field.startswith("KubernetesCluster.manifest")
-
-
-def test_a_manifest_that_contradicts_the_spec() -> None:
-    spec = KubernetesCluster(manifest="x.yaml", workers=3)
-    with pytest.raises(InvalidInput, match=r"spec.worker.replicas': 2.*3 as in workers=3"):
-        cluster_of(spec, parse_manifest(VALID))
-    manifest = parse_manifest(VALID.replace("  name: my-dask", "  namespace: other"))
-    with pytest.raises(InvalidInput, match=r"metadata.namespace': 'other'.*team-a as in the spec"):
-        cluster_of(KubernetesCluster(manifest="x.yaml"), manifest)
+def test_more_than_a_job_can_have() -> None:
+    large = Bundle(OWNER, "0", {ARCHIVE: b"", "work/table.csv": b"x" * (MOST_BYTES + 1)}, {}, "s3://stage/")
+    with pytest.raises(
+        InvalidInput, match=r"64\.0 MiB.*work/table\.csv.*put larger files at a URI.* or into the image"
+    ):
+        bundles.in_staging(large, [ARCHIVE])
+    with pytest.raises(
+        InvalidInput, match=r"arguments, env, names of files: '976\.6 KiB' is not possible; allowed: what"
+    ):
+        bundles.config_map(job_of(cluster_of(KubernetesCluster())), BUNDLE, b"x" * 1_000_000)

@@ -9,7 +9,7 @@ from dask_provider.clusters.kubernetes_job import KubernetesJob
 from dask_provider.errors import InvalidInput
 from dask_provider.hooks.kubernetes import plain_manifests
 from dask_provider.hooks.kubernetes.manifests import owner_of, select
-from dask_provider.owner import Attempt, Owner
+from dask_provider.owner import PLANNED, Attempt, Owner
 
 OWNER = Owner("prod", "files", "run-1", "jan/preprocess.run/s3://lake/in/jan.csv")
 ATTEMPT = Attempt(2, fresh=False, last=False, started=1000.25)
@@ -33,6 +33,7 @@ def test_a_job_that_ends_by_itself() -> None:
     )
     assert job["metadata"]["name"] == f"{OWNER.name}-2"
     assert {name: job["spec"][name] for name in job["spec"] if name != "template"} == {
+        "suspend": True,
         "backoffLimit": 0,
         "completions": 1,
         "parallelism": 1,
@@ -48,6 +49,17 @@ def test_a_job_that_ends_by_itself() -> None:
     assert [notes[f"dask-provider/{name}"] for name in ("plain", "attempt", "started")] == ["true", "2", "1000.25"]
     assert "dask-provider/cluster" not in labels
     assert "ownerReferences" not in job["metadata"]
+
+
+def test_who_lets_a_suspended_job_go() -> None:
+    for attempt in (PLANNED, ATTEMPT):
+        job = plain_manifests.job(KubernetesJob(image=IMAGE), OWNER, attempt, namespace="team-a")
+        assert plain_manifests.waits_for_us(job), "a first try may be an orphan, too"
+    queued = KubernetesJob(image=IMAGE, labels={"kueue.x-k8s.io/queue-name": "team-a"})
+    job = plain_manifests.job(queued, OWNER, ATTEMPT, namespace="team-a")
+    assert not job["spec"]["suspend"]
+    job["spec"]["suspend"] = True  # as Kueue does
+    assert not plain_manifests.waits_for_us(job)
 
 
 def test_fields() -> None:

@@ -9,7 +9,7 @@ import pytest
 from dask_provider.clusters import KubernetesCluster
 from dask_provider.errors import InvalidInput
 from dask_provider.hooks.kubernetes import manifests, quota
-from dask_provider.owner import Owner
+from dask_provider.owner import PLANNED, Owner
 
 OWNER = Owner("prod", "flights", "run-1", "etl")
 #: 1 CPU and 2 GiB each, scheduler and job as well; the lease: 5 thousandths, 32 MiB, at most 64 MiB
@@ -19,7 +19,7 @@ SPEC: dict[str, Any] = {"image": "dask:1", "workers": 2}
 def checked(quotas: list[dict[str, Any]], **fields: Any) -> list[str]:
     spec = KubernetesCluster(**{**SPEC, **fields})
     cluster = manifests.dask_cluster(spec, OWNER, namespace="dask")
-    lease = manifests.lease(spec, OWNER, 1, cluster, script="")
+    lease = manifests.lease(spec, OWNER, PLANNED, cluster, script="")
     return quota.check(quotas, lease, cluster, manifests.worker_groups(spec, OWNER, namespace="dask"))
 
 

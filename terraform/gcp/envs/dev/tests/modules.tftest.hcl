@@ -202,9 +202,13 @@ run "service_accounts" {
     error_message = "nodes may do more than report"
   }
   assert {
+    condition     = google_project_iam_custom_role.elastic.permissions == toset(["dataproc.clusters.get", "dataproc.clusters.repair", "dataproc.clusters.update", "dataproc.operations.get"])
+    error_message = "nodes may do more with clusters than resize them"
+  }
+  assert {
     condition = alltrue([
       for permission in google_project_iam_custom_role.airflow.permissions :
-      can(regex("^dataproc\\.(autoscalingPolicies|clusters|jobs|operations)\\.(create|get|list|update|delete|use|cancel)$|^(cloudkms|compute|serviceusage)\\..*\\.(get|list)$", permission))
+      can(regex("^dataproc\\.(autoscalingPolicies|clusters|jobs|operations)\\.(create|get|list|update|delete|use|cancel)$|^(compute|file|resourcemanager|serviceusage)\\..*\\.(get|list)$", permission))
     ])
     error_message = "Airflow may do more than make and end clusters and jobs, and look at what they need"
   }
@@ -221,6 +225,7 @@ run "kms" {
       composer = { composer = "composer@agents.example", storage = "storage@agents.example" }
       dataproc = { compute = "compute@agents.example" }
     }
+    readers = { dataproc = "airflow@accounts.example" }
   }
 
   assert {
@@ -230,6 +235,12 @@ run "kms" {
       "dataproc/compute"  = "serviceAccount:compute@agents.example"
     }
     error_message = "a key can be used by others"
+  }
+  assert {
+    condition = { for name, grant in google_kms_crypto_key_iam_member.readers : name => grant.member } == {
+      "dataproc" = "serviceAccount:airflow@accounts.example"
+    }
+    error_message = "others than Airflow look at a key"
   }
   assert {
     condition     = alltrue([for key in google_kms_crypto_key.this : key.rotation_period == "7776000s"])

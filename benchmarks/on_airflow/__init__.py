@@ -1,0 +1,1 @@
+"""A real Airflow under comparisons, whatever place its DAGs make clusters on."""

@@ -1,0 +1,1 @@
+"""What `dataproc_chain` runs: an emulator whose machines only take their time, and the DAGs of both sides."""

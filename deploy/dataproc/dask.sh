@@ -1,1 +1,0 @@
-../../provider/dask_provider/hooks/dataproc/actions/dask.sh
