@@ -58,11 +58,11 @@ class Host(Place):
                 found[process.pid] = f"{words} (in {cwd})"
         return found
 
-    async def assert_ended(self, job: JobHandle, seconds: float = 3) -> None:
+    async def assert_ended(self, job: JobHandle, seconds: float = 10) -> None:
         """Nothing of the job runs; its runtime may take a moment to leave after its last word."""
         await until(lambda: not [words for words in self.processes().values() if job.job_id in words], seconds)
 
-    async def assert_nothing_runs(self, seconds: float = 5) -> None:
+    async def assert_nothing_runs(self, seconds: float = 15) -> None:
         deadline = time.monotonic() + seconds
         while left := self.processes():
             assert time.monotonic() < deadline, f"left after {seconds} s: {json.dumps(left, indent=1)}"

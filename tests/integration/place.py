@@ -82,7 +82,7 @@ class Place:
         return await hook_of(handle.place).submit(handle, bundle, attempt)
 
     @staticmethod
-    async def follow(job: JobHandle, seconds: float = 60) -> Followed:
+    async def follow(job: JobHandle, seconds: float = 180) -> Followed:
         """Everything until the outcome."""
         told = Followed()
 
@@ -131,7 +131,7 @@ async def an_orphan_leaves_the_cluster_alone(place: Place, spec: ClusterSpec) ->
     return await place.wait_ready(hook, anew)
 
 
-async def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
+async def until(condition: Callable[[], Any], seconds: float = 120) -> Any:
     """The first true answer."""
     deadline = time.monotonic() + seconds
     while not (answer := condition()):

@@ -67,8 +67,8 @@ OF_ROLES = {
     "roles/storage.legacyBucketReader": {"storage.buckets.get"},
 }
 #: What sends a request, and which of its arguments are verb, service and path: methods of the client, and functions.
-METHODS = {"call": (0, None, 1), "get": (None, None, 0), "list": (None, None, 0), "ask": (None, 0, 1)}
-METHODS |= {"storage": (0, None, 1), "storage_json": (None, None, 0)}
+METHODS = {"call": (0, None, 1), "get": (None, None, 0), "find": (None, None, 0), "list": (None, None, 0)}
+METHODS |= {"ask": (None, 0, 1), "storage": (0, None, 1), "storage_json": (None, None, 0)}
 FUNCTIONS = {"_known": (None, 1, 2), "_missing": (None, 1, 2)}
 
 

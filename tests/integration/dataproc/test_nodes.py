@@ -57,7 +57,7 @@ def interfaces(folder: Path) -> set[str]:
     return {name for name in os.listdir("/sys/class/net") if name.startswith(bridge[:10])}
 
 
-async def until(what, seconds: float = 10):
+async def until(what, seconds: float = 60):
     for _ in range(int(seconds / 0.05)):
         if what():
             return

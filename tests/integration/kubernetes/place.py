@@ -68,7 +68,7 @@ class Namespace(Place):
         path = f"/api/v1/namespaces/{self.name}/pods/{metadata['name']}/eviction"
         self.server.kubectl("create", "--raw", path, "-f", "-", input=json.dumps(eviction))
 
-    async def assert_nothing_left(self, seconds: float = 30) -> None:
+    async def assert_nothing_left(self, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while left := sorted(self.objects()):
             assert time.monotonic() < deadline, f"left after {seconds} s: {left}"

@@ -19,14 +19,14 @@ from tests.servers.yarn import YarnServer
 pytestmark = pytest.mark.whole
 
 
-def until(holds: Callable[[], object], seconds: float = 20) -> None:
+def until(holds: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "never"
         time.sleep(0.1)
 
 
-def until_over(node: YarnServer, identity: str, seconds: float = 30) -> dict[str, str]:
+def until_over(node: YarnServer, identity: str, seconds: float = 60) -> dict[str, str]:
     until(lambda: node.application(identity)["state"] in OVER, seconds)
     return node.application(identity)
 

@@ -89,6 +89,15 @@ class Client:
         """:raises ApiError: 404 when it does not exist."""
         return await self.call("GET", path, query=query)
 
+    async def find(self, path: str) -> Object | None:
+        """What is at that path, if anything is."""
+        try:
+            return await self.get(path)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
     async def list(self, path: str, key: str, query: Mapping[str, str] | None = None) -> list[Object]:
         """All there are, over all pages.
 
@@ -197,16 +206,6 @@ class Client:
         if response.status >= 300:
             raise refusal(response.status, where.path, answer)
         return answer
-
-
-async def find(client: Client, path: str) -> Object | None:
-    """What is at that path, if anything is."""
-    try:
-        return await client.get(path)
-    except ApiError as error:
-        if error.status == 404:
-            return None
-        raise
 
 
 def refusal(status: int, path: str, content: bytes) -> ApiError:

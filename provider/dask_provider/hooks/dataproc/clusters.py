@@ -21,7 +21,7 @@ from dask_provider.hooks.base import TAKEN_OVER, ClusterHook, Readiness, SpecCha
 from dask_provider.hooks.cost import Cost
 from dask_provider.hooks.dataproc import attempts, changes, costs, ends, failures, requests, scripts, storage, yarn
 from dask_provider.hooks.dataproc.access import Access, load_access
-from dask_provider.hooks.dataproc.client import ApiError, Client, Object, find
+from dask_provider.hooks.dataproc.client import ApiError, Client, Object
 from dask_provider.hooks.dataproc.handles import handle_of, owner_of, timestamp, why_gone
 from dask_provider.owner import PLANNED, Attempt, Owner
 
@@ -93,7 +93,7 @@ class ClustersHook(ClusterHook[DataprocCluster]):
             if error.reason == "ALREADY_EXISTS":
                 return None
             raise
-        made = await find(client, client.clusters(owner.name))
+        made = await client.find(client.clusters(owner.name))
         if made is None or made["clusterUuid"] != operation["metadata"].get("clusterUuid"):
             why = await failures.operation_error(client, operation["name"])
             raise ClusterFailed(f"cluster {owner.name} went away while it was being made: {why or 'nobody says why'}")
@@ -105,7 +105,7 @@ class ClustersHook(ClusterHook[DataprocCluster]):
         :raises Overtaken: when it is a newer try's, also while that one's is being removed.
         """
         since = time.monotonic()
-        while (found := await find(client, client.clusters(owner.name))) is not None:
+        while (found := await client.find(client.clusters(owner.name))) is not None:
             state = found["status"]["state"]
             if owner_of(found) != owner:
                 text = f"there is a cluster {owner.name} in project {client.project_id} that is not ours: it stays"
@@ -174,7 +174,7 @@ class ClustersHook(ClusterHook[DataprocCluster]):
         :raises ClusterFailed: with the output of the script that failed.
         :raises ClusterGone: when it has ended, naming why as far as Dataproc tells.
         """
-        found = await find(client, client.clusters(handle.name))
+        found = await client.find(client.clusters(handle.name))
         if found is None or found["clusterUuid"] != handle.uid or found["status"]["state"] == "DELETING":
             why = await failures.operation_error(client, handle.details["operation"])
             raise ClusterGone(f"cluster {handle.name} is gone; {why or why_gone(handle)}")
@@ -196,7 +196,7 @@ class ClustersHook(ClusterHook[DataprocCluster]):
     async def extend(self, handle: ClusterHandle, seconds: float) -> None:
         """A longer time to live: Dataproc counts from the end of the last job."""
         async with self._open(handle) as client:
-            found = await find(client, client.clusters(handle.name))
+            found = await client.find(client.clusters(handle.name))
             if found is None or found["clusterUuid"] != handle.uid or found["status"]["state"] not in changes.WORKING:
                 return
             lifecycle = found["config"].get("lifecycleConfig") or {}
@@ -221,7 +221,7 @@ class ClustersHook(ClusterHook[DataprocCluster]):
 
     async def delete(self, handle: ClusterHandle, reason: str, *, compare: bool = False) -> str:
         async with self._open(handle) as client:
-            found = await find(client, client.clusters(handle.name))
+            found = await client.find(client.clusters(handle.name))
             if found is None or found["clusterUuid"] != handle.uid:
                 return "already gone"
             if compare and not attempts.belongs(await attempts.read_soon(client, found), handle):
@@ -235,14 +235,14 @@ class ClustersHook(ClusterHook[DataprocCluster]):
 
     async def cost(self, handle: ClusterHandle) -> Cost:
         async with self._open(handle) as client:
-            return await costs.cost(client, handle, await find(client, client.clusters(handle.name)))
+            return await costs.cost(client, handle, await client.find(client.clusters(handle.name)))
 
     # --- finding ---
 
     async def find(self, spec: DataprocCluster, owner: Owner) -> ClusterHandle | None:
         access = await access_of(spec.conn_id)
         async with Client(access, project_of(spec, access), spec.region) as client:
-            found = await find(client, client.clusters(owner.name))
+            found = await client.find(client.clusters(owner.name))
             if found is None or owner_of(found) != owner:
                 return None
             return handle_of(spec.conn_id, client, await attempts.read_soon(client, found))

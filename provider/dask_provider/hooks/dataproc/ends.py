@@ -9,7 +9,7 @@ import uuid
 from dask_provider.errors import ClusterFailed
 from dask_provider.handles import ClusterHandle
 from dask_provider.hooks.dataproc import failures
-from dask_provider.hooks.dataproc.client import ApiError, Client, Object, find
+from dask_provider.hooks.dataproc.client import ApiError, Client, Object
 from dask_provider.hooks.pace import pause
 
 #: seconds between looks at a cluster that starts or ends; the longer that takes, the less often: a share of the time
@@ -34,7 +34,7 @@ async def delete(client: Client, found: Object) -> None:
     except ApiError as error:
         if error.status == 404:
             return
-        now = await find(client, client.clusters(found["clusterName"]))
+        now = await client.find(client.clusters(found["clusterName"]))
         if now is not None and now["clusterUuid"] == found["clusterUuid"] and now["status"]["state"] != "DELETING":
             raise
 
@@ -48,7 +48,7 @@ async def is_gone(client: Client, handle: ClusterHandle, seconds: float) -> bool
     since, deleting, settled = time.monotonic(), False, 0
     while True:
         client.patience = max(60.0, since + seconds - time.monotonic())
-        found = await find(client, client.clusters(handle.name))
+        found = await client.find(client.clusters(handle.name))
         if found is None or found["clusterUuid"] != handle.uid:
             return True
         state, waited = found["status"]["state"], time.monotonic() - since

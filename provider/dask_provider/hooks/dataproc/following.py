@@ -9,7 +9,7 @@ from typing import Any
 
 from dask_provider.hooks.base import News
 from dask_provider.hooks.dataproc import job_requests, programs, storage
-from dask_provider.hooks.dataproc.client import Client, Object, find
+from dask_provider.hooks.dataproc.client import Client, Object
 from dask_provider.outcomes import Outcome, read_outcome, worse
 from dask_provider.runtime import report
 
@@ -31,7 +31,7 @@ async def follow(client: Client, job_id: str, position: int, eager: bool) -> Asy
     pause, over_since, reader = SHORTEST, 0.0, _Output(client, position)
     seen: Object | None = None
     while True:
-        job = await find(client, client.jobs(job_id))
+        job = await client.find(client.jobs(job_id))
         seen = job or seen
         # In this order: what an ended job wrote is all there when its end is known, or a moment later.
         heard = False

@@ -16,7 +16,7 @@ from dask_provider.errors import ClusterFailed, ClusterGone, Overtaken
 from dask_provider.handles import ClusterHandle, JobHandle
 from dask_provider.hooks.base import TAKEN_OVER, News
 from dask_provider.hooks.dataproc import attempts, changes, failures, job_requests, programs, requests, storage, yarn
-from dask_provider.hooks.dataproc.client import ApiError, Client, Object, find
+from dask_provider.hooks.dataproc.client import ApiError, Client, Object
 from dask_provider.hooks.dataproc.clusters import ClustersHook, access_of
 from dask_provider.hooks.dataproc.following import follow
 from dask_provider.jobs import Bundle, staged
@@ -157,7 +157,7 @@ class DataprocHook(ClustersHook):
 
     async def cancel(self, job: JobHandle) -> str:
         async with _client_of(job) as client:
-            found = await find(client, client.jobs(job.job_id))
+            found = await client.find(client.jobs(job.job_id))
             if found is None or found.get("done"):
                 return "already over"
             if requests.attempt_of(found) != (job.attempt, job.started):
@@ -165,7 +165,7 @@ class DataprocHook(ClustersHook):
             await _note(client, found, {job_requests.ENDING: job_requests.CANCELLED})
             until = time.monotonic() + CANCELLED_WITHIN
             while not await _cancel(client, found):  # one that is just starting cannot be: a moment later it can
-                now = await find(client, client.jobs(job.job_id))
+                now = await client.find(client.jobs(job.job_id))
                 if now is None or now.get("done"):
                     break
                 if time.monotonic() > until:
@@ -222,7 +222,7 @@ async def jobs_of(
 
 async def _named(client: Client, handle: ClusterHandle, owner: Owner, numbers: Iterable[int]) -> list[Object]:
     """The jobs that these tries of the owner have started on the cluster, in this order."""
-    found = await asyncio.gather(*(find(client, client.jobs(f"{owner.name}-{number}")) for number in numbers))
+    found = await asyncio.gather(*(client.find(client.jobs(f"{owner.name}-{number}")) for number in numbers))
     there = [job for job in found if job is not None and job["placement"]["clusterName"] == handle.name]
     return [job for job in there if job_requests.owned_by(job, owner)]
 
@@ -301,7 +301,7 @@ async def _end(client: Client, job: Object, *, forget: bool) -> None:
         if time.monotonic() > until:
             raise ClusterFailed(f"job {_id(job)} of an earlier try does not end within {ENDED_WITHIN:.0f} s")
         await asyncio.sleep(0.5)
-        found = await find(client, client.jobs(_id(job)))
+        found = await client.find(client.jobs(_id(job)))
     await programs.remove(client, job)
     if forget and found is not None:
         try:

@@ -9,7 +9,7 @@ import pytest
 from dask_provider.errors import ClusterFailed
 from dask_provider.handles import ClusterHandle
 from dask_provider.hooks.dataproc import ends
-from dask_provider.hooks.dataproc.client import ApiError, Client
+from dask_provider.hooks.dataproc.client import Client
 
 HANDLE = ClusterHandle("dataproc", "dask-x", "u", {}, expires="2026-11-02T00:00:00+00:00", details={"region": "r"})
 
@@ -35,12 +35,12 @@ class Looks:
     def clusters(self, name: str) -> str:
         return name
 
-    async def get(self, _: str) -> dict[str, Any]:
+    async def find(self, _: str) -> dict[str, Any] | None:
         self.patient.append(self.patience)
         self.now += 0.1
         state = self._states.pop(0) if len(self._states) > 1 else self._states[0]
         if state == "gone":
-            raise ApiError(404, "NOT_FOUND", "Not found: Cluster")
+            return None
         found: dict[str, Any] = {
             "clusterUuid": "v" if state == "other" else "u",
             "statusHistory": [{"state": "CREATING"}],
