@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import time
@@ -106,6 +107,8 @@ class ExecToken:
         finally:
             if process.returncode is None:
                 process.kill()
+                with contextlib.suppress(asyncio.TimeoutError):  # its children may still hold the pipes
+                    await asyncio.wait_for(process.wait(), 1)
         if process.returncode:
             said = errors.decode(errors="replace").strip()[-500:]
             message = f"{self._where}: {self._command[0]} ended with {process.returncode}: {said}"
