@@ -115,10 +115,10 @@ async def test_machines_come_and_go_and_no_result_is_lost(place: Dataproc, made:
     assert told.outcome.succeeded, (told.lines, told.outcome)
     assert said(told) == ["3 workers", KEPT[0], "3 workers", *KEPT[1:], "2 workers", "nothing lost: True"]
     await until(lambda: machines(place, handle) == ("RUNNING", 2), 20)
-    # Each was asked for once more, as the same request.
-    asked = [place.server.calls()[method] for method in ("clusters.update", "clusters.repair")]
+    # Each is asked for once more, as the same request; the machine may be gone by then.
+    await until(lambda: [place.server.calls()[f"clusters.{name}"] for name in ("update", "repair")] == [2, 2], 20)
     kinds = [each["metadata"]["operationType"] for each in place.get("operations")["operations"]]
-    assert (asked, sorted(kinds)) == ([2, 2], ["CREATE", "REPAIR", "UPDATE"])
+    assert sorted(kinds) == ["CREATE", "REPAIR", "UPDATE"]
 
 
 @pytest.mark.whole
