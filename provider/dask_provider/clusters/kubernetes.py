@@ -138,6 +138,12 @@ class KubernetesCluster(TemporaryClusterSpec):
     # --- what follows from the fields ---
 
     @property
+    def has_manifest_text(self) -> bool:
+        """Whether ``manifest`` is the text itself, rather than where it is."""
+        text = (self.manifest or "").strip()
+        return "\n" in text or (text.startswith("{") and not is_template(text))
+
+    @property
     def worker_quantities(self) -> fields.Resources:
         """Requests and limits of each worker."""
         memory = self.memory_bytes or DEFAULT_MEMORY * self.thread_count
@@ -312,7 +318,7 @@ class KubernetesCluster(TemporaryClusterSpec):
         shown = copy.copy(self)
         for name in ("worker_groups", "manifest_overrides"):
             object.__setattr__(shown, name, _hidden(getattr(self, name)))
-        if self.manifest and "\n" in self.manifest:
+        if self.has_manifest_text:
             object.__setattr__(shown, "manifest", "***")
         return super(KubernetesCluster, shown).__repr__()
 

@@ -384,7 +384,7 @@ async def _read_manifest(spec: KubernetesCluster) -> dict[str, Any] | None:
     if spec.manifest is None:
         return None
     text = str(spec.manifest)
-    if "\n" not in text.strip():
+    if not spec.has_manifest_text:
         from asgiref.sync import sync_to_async
 
         from dask_provider.storage import read_bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from pathlib import Path
 
@@ -215,6 +216,11 @@ def test_a_volume_that_only_a_helper_has(mount: str) -> None:
     del helper[mount]
     with pytest.raises(InvalidInput, match=r"manifest_overrides: {'spec\.scheduler\.spec\.volumes': 'tmp'}"):
         cluster_of(KubernetesCluster(manifest_overrides=overrides))
+
+
+async def test_text_may_be_json_in_one_line() -> None:
+    text = json.dumps(parse_manifest(VALID))
+    assert await clusters._read_manifest(KubernetesCluster(manifest=text)) == parse_manifest(VALID)
 
 
 async def test_a_file_is_not_templated(tmp_path: Path) -> None:
