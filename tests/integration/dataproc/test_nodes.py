@@ -175,7 +175,7 @@ async def test_actions_and_drivers(cluster: Cluster):
     async with Objects(cluster.gcs.url) as objects:
         await objects.write(f"gs://{BUCKET}/slow.sh", b"sleep 1000 & echo begun; sleep 1000")
         await objects.write(f"gs://{BUCKET}/bad.sh", b"echo out; echo err >&2; exit 7")
-    bad, slow = InitializationAction(f"gs://{BUCKET}/bad.sh", 60), InitializationAction(f"gs://{BUCKET}/slow.sh", 0.5)
+    bad, slow = InitializationAction(f"gs://{BUCKET}/bad.sh", 60), InitializationAction(f"gs://{BUCKET}/slow.sh", 3)
     results = await cluster.nodes.start(cluster.node("etl-m", [bad, slow]))
     assert [(one.exit_code, one.output) for one in results] == [(7, b"out\nerr\n")]
     late = await cluster.nodes.act("etl-m", slow)
