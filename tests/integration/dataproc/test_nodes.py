@@ -141,7 +141,7 @@ async def test_services_run_as_their_units_say(cluster: Cluster):
     await until(lambda: systemctl("show -p NRestarts --value counter").split()[0] >= "2")
     (root / "run/end").write_text("0")
     await until(lambda: systemctl("is-active counter") == "inactive\n3")
-    assert cluster.sh("etl-m", "pgrep -x sleep").stdout == ""
+    await until(lambda: cluster.sh("etl-m", "pgrep -x sleep").stdout == "")
     (root / "run/end").unlink()
     assert systemctl("start counter") == "0"
     main = systemctl("show -p MainPID --value counter").split()[0]
@@ -149,7 +149,7 @@ async def test_services_run_as_their_units_say(cluster: Cluster):
     assert systemctl("show -p MainPID --value counter").split()[0] == main
     assert systemctl("stop counter") == "0"
     assert log.read_text().endswith("stop as nobody\n")
-    assert cluster.sh("etl-m", "pgrep -x sleep").stdout == ""
+    await until(lambda: cluster.sh("etl-m", "pgrep -x sleep").stdout == "")
 
     unit.write_text(UNIT.replace("/usr/bin/python3", "/usr/bin/nothing"))
     assert "No such file" in systemctl("start counter")
@@ -180,7 +180,7 @@ async def test_actions_and_drivers(cluster: Cluster):
     assert [(one.exit_code, one.output) for one in results] == [(7, b"out\nerr\n")]
     late = await cluster.nodes.act("etl-m", slow)
     assert (late.exit_code, late.output) == (None, b"begun\n")
-    assert cluster.sh("etl-m", "pgrep -x sleep").stdout == ""
+    await until(lambda: cluster.sh("etl-m", "pgrep -x sleep").stdout == "")
 
     out = cluster.folder.parent / "driver.out"
     program = f"import os, sys, time; open({str(out)!r}, 'w').write(os.environ['X'] + sys.prefix); time.sleep(1000)"
