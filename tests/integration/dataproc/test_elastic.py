@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,7 +11,7 @@ from dask_provider.handles import ClusterHandle
 from dask_provider.hooks import hook_of
 
 from tests.integration.dataproc.place import Dataproc
-from tests.integration.place import Followed
+from tests.integration.place import Followed, until
 
 pytest_plugins = ["tests.servers.gcs"]
 
@@ -88,13 +86,6 @@ def machines(place: Dataproc, handle: ClusterHandle) -> tuple[str, int]:
 def said(told: Followed) -> list[str]:
     """The program's own lines."""
     return [line for line in told.lines if not line.startswith(NOISE)]
-
-
-async def until(condition: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"waited {seconds} s in vain"
-        await asyncio.sleep(0.3)
 
 
 @pytest.fixture

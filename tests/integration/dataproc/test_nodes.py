@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.place import until
 from tests.servers.dataproc.clients import wait_for
 from tests.servers.dataproc.node.fixtures import BUCKET, Cluster
 from tests.servers.dataproc.node.leftovers import owned
@@ -55,14 +56,6 @@ def interfaces(folder: Path) -> set[str]:
     """Of the nodes in this folder, in a cluster of the fixture's."""
     bridge = bridge_name(folder, f"uuid-{folder.name}")
     return {name for name in os.listdir("/sys/class/net") if name.startswith(bridge[:10])}
-
-
-async def until(what, seconds: float = 60):
-    for _ in range(int(seconds / 0.05)):
-        if what():
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("waited in vain")
 
 
 async def test_what_a_node_is_told_and_what_it_reaches(cluster: Cluster):

@@ -29,6 +29,7 @@ from dask_provider.hooks.kubernetes.paths import configmaps, daskclusters, jobs,
 from dask_provider.hooks.kubernetes.times import rfc3339
 
 from tests.integration.kubernetes.manifests import dask_cluster, job
+from tests.integration.place import until
 from tests.servers.kubernetes import KubernetesServer
 from tests.servers.listening import free_port
 
@@ -52,13 +53,6 @@ async def k(access: Access) -> AsyncIterator[Client]:
 
 def config(name: str, **data: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"of": "test"}}, "data": data}
-
-
-async def until(holds: Callable[[], Any], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "waited in vain"
-        await asyncio.sleep(0.05)
 
 
 # --- objects ---
